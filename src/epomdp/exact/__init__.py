@@ -1,0 +1,1 @@
+"""Tabular twin: families of MDPs, posteriors, the epistemic POMDP and its solvers (NumPy, SciPy, Numba only)."""
