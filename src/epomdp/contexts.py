@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import PyTree
@@ -132,7 +133,8 @@ def split(
         seed: an integer or a JAX key; the same seed gives the same split.
         overlap: "remove" passes over a context whose content an earlier part has; "refuse" raises where there
             is any; "report" leaves it in and only counts it.
-        labels: (n,) classes; when given, each class is in every part in its proportion, give or take one.
+        labels: (n,) classes; when given, every part has each class near its proportion in the whole set (the
+            training part to within two contexts where all classes have the same size).
 
     Raises:
         BadInput: counts that are negative, zero or more than there are, labels that are not n, or an overlap
@@ -206,12 +208,12 @@ def _hash_rows(content: PyTree, n: int) -> tuple[str, ...]:
 
 
 def _generator(seed: Any, stream: int) -> np.random.Generator:
-    if isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key):
+    if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         seed = jax.random.key_data(seed)
-    words = [int(word) for word in np.ravel(seed)]
-    if min(words) < 0:
-        raise BadInput(f"seed: must not be negative, got {seed}")
-    return np.random.default_rng([stream, *words])
+    words = np.ravel(np.asarray(seed))
+    if words.dtype.kind not in "iu" or not words.size or words.min() < 0:
+        raise BadInput(f"seed: must be a JAX key or an integer of at least 0, got {seed!r}")
+    return np.random.default_rng([stream, *words.tolist()])
 
 
 def _check_counts(train: int, test: int | None, validation: int) -> None:
@@ -221,7 +223,7 @@ def _check_counts(train: int, test: int | None, validation: int) -> None:
 
 
 def _order(contexts: ContextSet, seed: Any, labels: npt.ArrayLike | None) -> npt.NDArray[np.int64]:
-    """A random order; with labels one whose every stretch has each class in proportion, to within one."""
+    """A random order; with labels, one that spreads every class evenly over its length."""
     generator = _generator(seed, _SPLIT_STREAM)
     order = generator.permutation(len(contexts))
     if labels is None:
