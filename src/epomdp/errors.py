@@ -1,5 +1,8 @@
 """The errors a user meets. Each message is one line: what is wrong, where, and the mend."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class EpomdpError(Exception):
     """Base of every error that epomdp raises on purpose."""
@@ -15,3 +18,11 @@ class BadInput(EpomdpError, ValueError):
 
 class RunFailed(EpomdpError, RuntimeError):
     """A run stopped by itself (divergence, a full disk, a broken environment). Exit status 1."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
+    """The error for a name that is not among the known ones, with the nearest suggested."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    mend = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(known)}"
+    return BadInput(f"unknown {kind} '{name}'; {mend}")

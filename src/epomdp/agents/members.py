@@ -1,0 +1,31 @@
+"""How the members of an ensemble are run: the same function over the leading axis of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+Strategy = Literal["vmap", "unroll", "map"]
+
+
+def for_each_member(function: Callable[..., Any], strategy: Strategy = "vmap") -> Callable[..., Any]:
+    """Map `function` over the leading (member) axis of every argument and of its results.
+
+    "vmap" batches the members' operations, "unroll" compiles one copy a member, "map" runs them one after the
+    other in a loop. The results agree up to float rounding; which is fastest depends on the network and the
+    backend.
+    """
+    if strategy == "vmap":
+        return jax.vmap(function)
+    if strategy == "map":
+        return lambda *args: jax.lax.map(lambda each: function(*each), args)
+
+    def unrolled(*args):
+        n = jax.tree.leaves(args)[0].shape[0]
+        results = [function(*jax.tree.map(lambda x, i=i: x[i], args)) for i in range(n)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+    return unrolled

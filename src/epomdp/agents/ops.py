@@ -1,0 +1,96 @@
+"""Maths shared by the agents: advantages, clipped losses, categorical distributions, links.
+
+A is the number of actions, n the number of ensemble members, T and N the steps and environments of a rollout.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Link = Literal["max", "mean"]
+
+
+def log_prob(logits: Float[Array, "*b A"], action: Int[Array, "*b"]) -> Float[Array, "*b"]:
+    """log pi(a) of a categorical distribution given by its logits."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)[..., 0]
+
+
+def entropy(logits: Float[Array, "*b A"]) -> Float[Array, "*b"]:
+    """H(pi) = -sum_a pi(a) log pi(a), in nats."""
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def kl(log_p: Float[Array, "*b A"], log_q: Float[Array, "*b A"]) -> Float[Array, "*b"]:
+    """KL(p || q) = sum_a p(a) (log p(a) - log q(a)) of normalised log-probabilities, in nats."""
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def link(log_p: Float[Array, "n *b A"], kind: Link = "max") -> Float[Array, "*b A"]:
+    """Log-probabilities of the linked policy of n members.
+
+    "max": pi(a) = max_i pi_i(a) / Z with Z = sum_a max_i pi_i(a), so that 1 <= Z <= n and
+    KL(pi_i || pi) <= log Z <= log n. "mean": pi(a) = mean_i pi_i(a).
+
+    References: Ghosh et al. 2021, arXiv 2107.06277, section 6 (the max link).
+    """
+    if kind == "max":
+        joined = jnp.max(log_p, axis=0)
+    else:
+        joined = jax.nn.logsumexp(log_p, axis=0)
+    return joined - jax.nn.logsumexp(joined, axis=-1, keepdims=True)
+
+
+def gae(
+    reward: Float[Array, "T N"],
+    value: Float[Array, "T N"],
+    next_value: Float[Array, "T N"],
+    terminated: Bool[Array, "T N"],
+    truncated: Bool[Array, "T N"],
+    gamma: float,
+    gae_lambda: float,
+) -> Float[Array, "T N"]:
+    """Generalized advantage estimates.
+
+    A_t = delta_t + gamma lambda A_{t+1} [episode goes on], delta_t = r_t + gamma V(s_{t+1}) [not terminated] - V(s_t).
+    `next_value` is the value of the true successor, so a truncated step still bootstraps and nothing
+    crosses an episode's end.
+
+    References: Schulman et al. 2016, arXiv 1506.02438, equation 16.
+    """
+    delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
+    decay = gamma * gae_lambda * (1.0 - (terminated | truncated).astype(value.dtype))
+
+    def backward(advantage, step):
+        delta, decay = step
+        advantage = delta + decay * advantage
+        return advantage, advantage
+
+    _, advantages = jax.lax.scan(backward, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)
+    return advantages
+
+
+def clipped_policy_loss(
+    log_ratio: Float[Array, " B"], advantage: Float[Array, " B"], clip_coef: float
+) -> Float[Array, ""]:
+    """-E[min(r A, clip(r, 1 - c, 1 + c) A)] with r = pi(a|s) / pi_old(a|s) (Schulman et al. 2017, equation 7)."""
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1.0 - clip_coef, 1.0 + clip_coef)
+    return -jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+
+
+def clipped_value_loss(
+    value: Float[Array, " B"], old_value: Float[Array, " B"], target: Float[Array, " B"], clip_coef: float
+) -> Float[Array, ""]:
+    """E[max((V - G)^2, (clip(V, V_old +- c) - G)^2)] / 2, as in OpenAI's baselines ppo2."""
+    clipped = old_value + jnp.clip(value - old_value, -clip_coef, clip_coef)
+    return 0.5 * jnp.mean(jnp.maximum((value - target) ** 2, (clipped - target) ** 2))
+
+
+def normalise(x: Float[Array, " B"]) -> Float[Array, " B"]:
+    """Zero mean and unit standard deviation over the batch."""
+    return (x - jnp.mean(x)) / (jnp.std(x) + 1e-8)

@@ -1,0 +1,217 @@
+"""Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347) with the details of OpenAI's ppo2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from epomdp.agents import ops, policies
+from epomdp.agents.base import Agent
+from epomdp.agents.members import for_each_member
+from epomdp.agents.networks import ActorCritic, Params
+from epomdp.envs.base import Environment, Transition
+from epomdp.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of PPO."""
+
+    num_envs: Annotated[int, "environments stepped side by side"] = 64
+    num_steps: Annotated[int, "steps of each environment between two updates"] = 32
+    learning_rate: Annotated[float, "Adam step size"] = 5e-4
+    gamma: Annotated[float, "discount factor"] = 0.99
+    gae_lambda: Annotated[float, "lambda of the advantage estimates"] = 0.95
+    update_epochs: Annotated[int, "passes over each batch"] = 3
+    num_minibatches: Annotated[int, "minibatches of a pass"] = 8
+    clip_coef: Annotated[float, "clipping range of the ratio and of the value"] = 0.2
+    ent_coef: Annotated[float, "weight of the entropy bonus"] = 0.01
+    vf_coef: Annotated[float, "weight of the value loss"] = 0.5
+    max_grad_norm: Annotated[float, "largest global norm of a gradient"] = 0.5
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers"] = (128, 128)
+
+    def __post_init__(self):
+        for name in ("num_envs", "num_steps", "update_epochs", "num_minibatches", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be above zero")
+        if not 0 < self.gamma <= 1 or not 0 <= self.gae_lambda <= 1:
+            raise BadInput(
+                f"gamma {self.gamma} and gae_lambda {self.gae_lambda} must lie in (0, 1] and [0, 1]"
+            )
+        if self.num_envs * self.num_steps % self.num_minibatches:
+            raise BadInput(
+                f"num_minibatches {self.num_minibatches} does not divide the batch of "
+                f"{self.num_envs} x {self.num_steps} steps; choose one that does"
+            )
+
+
+class Learner(NamedTuple):
+    """One network and its optimizer."""
+
+    params: Params
+    opt_state: PyTree
+
+
+class Batch(NamedTuple):
+    """A rollout, flattened to B = T N steps, with its targets; `extra` is for a penalty."""
+
+    observation: PyTree
+    action: Int[Array, " B"]
+    log_prob: Float[Array, " B"]
+    value: Float[Array, " B"]
+    advantage: Float[Array, " B"]
+    target: Float[Array, " B"]
+    extra: PyTree
+
+
+Metrics = dict[str, Float[Array, ""]]
+Penalty = Callable[[Float[Array, "B A"], PyTree], tuple[Float[Array, ""], Metrics]]
+"""From a minibatch's logits and its `extra` to a term added to the loss, and metrics."""
+
+
+def no_penalty(logits: Float[Array, "B A"], extra: PyTree) -> tuple[Float[Array, ""], Metrics]:
+    """PPO as it is."""
+    return jnp.zeros(()), {}
+
+
+def optimizer(config: Config) -> optax.GradientTransformation:
+    """Adam (epsilon 1e-5) on gradients clipped by their global norm."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5)
+    )
+
+
+def init(config: Config, observation: jax.ShapeDtypeStruct, num_actions: int, key: Array) -> Learner:
+    """A fresh network and optimizer."""
+    params = ActorCritic(observation, num_actions, config.hidden, key)
+    return Learner(params, optimizer(config).init(params))
+
+
+def act(params: Params, observation: PyTree, key: Array) -> tuple[Int[Array, " N"], dict[str, Any]]:
+    """Sample actions for N observations; the extras are what `prepare` needs of the moment of acting."""
+    logits, value = jax.vmap(params)(observation)
+    action = jax.random.categorical(key, logits)
+    return action, {"log_prob": ops.log_prob(logits, action), "value": value}
+
+
+def next_values(params: Params, rollout: Transition, max_episode_steps: int) -> Float[Array, "T N"]:
+    """V(s_{t+1}) of each step's true successor.
+
+    Within an episode the next step has computed it already. The critic is asked only at the rollout's end and
+    where a truncation replaced the successor, which an environment can do at most T / max_episode_steps times.
+    """
+    value = rollout.extras["value"]
+    T, N = value.shape
+    slots = min(T, T // max_episode_steps + 1)
+    last_first = jnp.argsort(~rollout.truncated, axis=0, stable=True)[:slots]
+    asked = jnp.concatenate([last_first, jnp.full((1, N), T - 1)])
+    columns = jnp.arange(N)
+    observation = jax.tree.map(lambda x: x[asked, columns], rollout.next_observation)
+    _, boundary = jax.vmap(jax.vmap(params))(observation)
+    shifted = jnp.concatenate([value[1:], boundary[-1:]])
+    replaced = jnp.where(rollout.truncated[asked, columns], boundary, shifted[asked, columns])
+    return shifted.at[asked, columns].set(replaced)
+
+
+def prepare(
+    config: Config, params: Params, rollout: Transition, max_episode_steps: int, extra: PyTree = None
+) -> Batch:
+    """Advantages and value targets of a rollout (T, N), flattened; `extra` leaves are (T, N, ...)."""
+    value = rollout.extras["value"]
+    following = next_values(params, rollout, max_episode_steps)
+    advantage = ops.gae(
+        rollout.reward,
+        value,
+        following,
+        rollout.terminated,
+        rollout.truncated,
+        config.gamma,
+        config.gae_lambda,
+    )
+    batch = Batch(
+        rollout.observation,
+        rollout.action,
+        rollout.extras["log_prob"],
+        value,
+        advantage,
+        advantage + value,
+        extra,
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+
+def loss(params: Params, config: Config, batch: Batch, penalty: Penalty) -> tuple[Float[Array, ""], Metrics]:
+    """Clipped policy loss + vf_coef value loss - ent_coef entropy + penalty, and its parts."""
+    logits, value = jax.vmap(params)(batch.observation)
+    log_ratio = ops.log_prob(logits, batch.action) - batch.log_prob
+    policy_loss = ops.clipped_policy_loss(log_ratio, ops.normalise(batch.advantage), config.clip_coef)
+    value_loss = ops.clipped_value_loss(value, batch.value, batch.target, config.clip_coef)
+    entropy = jnp.mean(ops.entropy(logits))
+    penalty_loss, penalty_metrics = penalty(logits, batch.extra)
+    total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy + penalty_loss
+    metrics = {
+        "loss": total,
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "approx_kl": jnp.mean(jnp.exp(log_ratio) - 1.0 - log_ratio),
+        "clip_fraction": jnp.mean(jnp.abs(jnp.expm1(log_ratio)) > config.clip_coef),
+    }
+    return total, metrics | penalty_metrics
+
+
+def learn(
+    config: Config, learner: Learner, batch: Batch, key: Array, penalty: Penalty = no_penalty
+) -> tuple[Learner, Metrics]:
+    """A few epochs of minibatch gradient steps; the metrics are means over them."""
+    size = batch.action.shape[0]
+    optimize = optimizer(config)
+
+    def minibatch_step(learner: Learner, indices: Int[Array, " b"]):
+        minibatch = jax.tree.map(lambda x: x[indices], batch)
+        gradient, metrics = jax.grad(loss, has_aux=True)(learner.params, config, minibatch, penalty)
+        updates, opt_state = optimize.update(gradient, learner.opt_state)
+        return Learner(optax.apply_updates(learner.params, updates), opt_state), metrics
+
+    keys = jax.random.split(key, config.update_epochs)
+    order = jax.vmap(lambda k: jax.random.permutation(k, size))(keys)
+    learner, metrics = jax.lax.scan(
+        minibatch_step, learner, order.reshape(-1, size // config.num_minibatches)
+    )
+    return learner, jax.tree.map(jnp.mean, metrics)
+
+
+def agent(config: Config, env: Environment) -> Agent:
+    """PPO for an environment: an ensemble of one."""
+
+    def update(learners: Learner, rollouts: Transition, key: Array):
+        def one(learner, rollout, key):
+            batch = prepare(config, learner.params, rollout, env.max_episode_steps)
+            return learn(config, learner, batch, key)
+
+        learners, metrics = for_each_member(one, "unroll")(learners, rollouts, key[None])
+        return learners, jax.tree.map(jnp.mean, metrics)
+
+    def distribution(params: Params, observation: PyTree):
+        logits, _ = jax.tree.map(lambda x: x[0], params)(observation)
+        return jax.nn.log_softmax(logits)
+
+    return Agent(
+        members=1,
+        num_envs=config.num_envs,
+        num_steps=config.num_steps,
+        init=lambda key: jax.tree.map(lambda x: x[None], init(config, env.observation, env.num_actions, key)),
+        params=lambda learners: learners.params,
+        act=act,
+        update=update,
+        distribution=distribution,
+        policies=policies.standard(
+            distribution, env.num_actions, env.max_episode_steps, of="the policy", sampled_name="sampled"
+        ),
+    )

@@ -1,0 +1,336 @@
+"""The training loop: collect, update, log, checkpoint. One for all agents and environments."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from epomdp import collect, contexts, problems
+from epomdp.agents import registry
+from epomdp.agents.base import Agent
+from epomdp.agents.members import for_each_member
+from epomdp.contexts import ContextSet, Split
+from epomdp.envs.base import Environment
+from epomdp.errors import BadInput, RunFailed
+from epomdp.evaluate import evaluate
+from epomdp.problems import Problem
+from epomdp.runs import Checkpoint, Run, check_free
+
+CURVE_CONTEXTS = 256
+"""Contexts of each split that a learning curve is measured on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What defines a run; with the package's versions it determines every bit of it on a CPU.
+
+    Attributes:
+        steps: environment steps over the whole ensemble; rounded up to whole updates.
+        evaluations: points of the learning curves along the run.
+    """
+
+    env: str
+    agent: str
+    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    agent_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    train_contexts: int | None = None
+    validation_contexts: int | None = None
+    test_contexts: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    evaluations: int = 20
+
+    def resolved(self) -> Settings:
+        """Every default filled in; BadInput where something cannot be."""
+        entry = problems.entry(self.env)
+        sizes = ("train_contexts", "validation_contexts", "test_contexts", "steps")
+        filled = {name: getattr(entry, name) for name in sizes if getattr(self, name) is None}
+        settings = dataclasses.replace(
+            self,
+            env_options=entry.options | self.env_options,
+            agent_options=registry.options(registry.configure(self.agent, self.agent_options)),
+            **filled,
+        )
+        for name, least in (
+            ("steps", 1),
+            ("train_contexts", 1),
+            ("test_contexts", 1),
+            ("validation_contexts", 0),
+        ):
+            if getattr(settings, name) < least:
+                raise BadInput(
+                    f"--{name.replace('_', '-')} is {getattr(settings, name)}; it must be at least {least}"
+                )
+        if settings.seed < 0 or settings.evaluations < 0:
+            raise BadInput(
+                f"--seed {settings.seed} and --evaluations {settings.evaluations} must not be negative"
+            )
+        return settings
+
+
+class Progress(NamedTuple):
+    """How far a run is, for a progress bar; returns are NaN until first measured."""
+
+    update: int
+    updates: int
+    steps: int
+    total_steps: int
+    train_return: float
+    validation_return: float
+
+
+class Setup(NamedTuple):
+    """What a run acts in and learns with."""
+
+    problem: Problem
+    parts: Split
+    agent: Agent
+    resamples: np.ndarray
+
+
+class Loop(NamedTuple):
+    """All that changes while training: the agent's state and the members' environments."""
+
+    learners: PyTree
+    actors: PyTree
+
+
+def prepare(settings: Settings) -> Setup:
+    """Make the problem, draw the contexts and build the agent; deterministic in the settings."""
+    problem = problems.make(settings.env, settings.env_options)
+    parts = problems.draw(
+        problem,
+        train=settings.train_contexts or 0,
+        validation=settings.validation_contexts or 0,
+        test=settings.test_contexts or 0,
+        seed=settings.seed,
+    )
+    config = registry.configure(settings.agent, settings.agent_options)
+    agent = registry.build(settings.agent, config, problem.env)
+    everything = np.tile(np.arange(len(parts.train), dtype=np.int32), (agent.members, 1))
+    resamples = (
+        contexts.bootstrap(settings.seed, len(parts.train), agent.members) if agent.bootstrap else everything
+    )
+    return Setup(problem, parts, agent, resamples)
+
+
+def train(
+    settings: Settings,
+    out: str | Path,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Run:
+    """Train in a new run directory.
+
+    Args:
+        on_progress: called after every update.
+        options: `checkpoint_seconds`, `tracker` as in `resume`.
+
+    Raises:
+        BadInput: settings or directory that cannot be used; nothing has been written then.
+        RunFailed: divergence or a full disk; the last good checkpoint stays.
+        KeyboardInterrupt: after the checkpoint is safe.
+    """
+    settings = settings.resolved()
+    check_free(Path(out))
+    setup = prepare(settings)
+    agent = setup.agent
+    updates = math.ceil((settings.steps or 0) / agent.steps_per_update)
+    accounting = {
+        "updates": updates,
+        "total_steps": updates * agent.steps_per_update,
+        "steps_per_member": updates * agent.steps_per_update // agent.members,
+    }
+    described = {name: getattr(setup.parts, name).describe() for name in ("train", "validation", "test")}
+    run = Run.create(
+        out,
+        dataclasses.asdict(settings) | accounting,
+        described | {"overlap": setup.parts.overlap._asdict(), "resamples": setup.resamples.tolist()},
+    )
+    return _go_on(run, setup, settings, on_progress, **options)
+
+
+def resume(path: str | Path, *, on_progress: Callable[[Progress], None] | None = None, **options: Any) -> Run:
+    """Continue a run to the same bits as if it had never stopped (on a CPU, with the same versions).
+
+    Args:
+        checkpoint_seconds: wall time between checkpoints.
+        tracker: called with (metrics, steps) after every update, for TensorBoard and the like.
+
+    Raises:
+        BadInput: not a run, or its data have changed since.
+        RunFailed: as in `train`.
+    """
+    run, setup, settings = load(path)
+    return _go_on(run, setup, settings, on_progress, **options)
+
+
+def load(path: str | Path) -> tuple[Run, Setup, Settings]:
+    """A run and what it acts in and learns with, made again from its settings and checked by content hash."""
+    run = Run(path)
+    names = [field.name for field in dataclasses.fields(Settings)]
+    try:
+        settings = Settings(**{name: run.config[name] for name in names})
+    except KeyError as error:
+        raise BadInput(f"{path}: its config.json lacks {error}; train it again") from None
+    setup = prepare(settings)
+    recorded = run.contexts
+    for name in ("train", "validation", "test"):
+        if list(getattr(setup.parts, name).hashes) != recorded[name]["hashes"]:
+            raise BadInput(
+                f"{path}: the {name} contexts are not those it was started with; restore the data it used"
+            )
+    return run, setup, settings
+
+
+def restore(run: Run, setup: Setup, settings: Settings) -> Checkpoint:
+    """The newest good checkpoint, or the start of the run where there is none."""
+    fresh = Checkpoint(_initial(setup, settings), 0, 0)
+    return run.load(fresh.state) or fresh
+
+
+def _go_on(
+    run: Run,
+    setup: Setup,
+    settings: Settings,
+    on_progress: Callable[[Progress], None] | None,
+    *,
+    checkpoint_seconds: float = 30.0,
+    tracker: Callable[[dict[str, float], int], None] | None = None,
+) -> Run:
+    agent, updates = setup.agent, run.config["updates"]
+    loop, update, steps = restore(run, setup, settings)
+    run.rewind(steps)
+    values, resamples = jax.tree.map(jnp.asarray, (setup.parts.train.values, setup.resamples))
+    key = jax.random.key(settings.seed)
+    due = _evaluation_points(updates, settings.evaluations)
+    started, saved = time.monotonic(), time.monotonic()
+    curve = {"train_return": math.nan, "validation_return": math.nan}
+    with _deferred_interrupt() as interrupted:
+        while update < updates:
+            loop, metrics = _iterate(
+                setup.problem.env, agent, loop, values, resamples, jax.random.fold_in(key, update)
+            )
+            update, steps = update + 1, steps + agent.steps_per_update
+            row = {name: float(value) for name, value in metrics.items()}
+            _check_finite(row, run, steps)
+            if update in due:
+                measured = _curve_point(setup, agent.params(loop.learners), settings)
+                row, curve = row | measured, curve | measured
+            if tracker:
+                tracker(row, steps)
+            seconds = round(time.monotonic() - started, 3)
+            run.log(
+                {"steps": steps, "seconds": seconds} | {k: v for k, v in row.items() if not math.isnan(v)}
+            )
+            if on_progress:
+                on_progress(
+                    Progress(
+                        update,
+                        updates,
+                        steps,
+                        run.config["total_steps"],
+                        curve["train_return"],
+                        curve["validation_return"],
+                    )
+                )
+            if update == updates or interrupted() or time.monotonic() - saved > checkpoint_seconds:
+                run.save(Checkpoint(loop, update, steps))
+                saved = time.monotonic()
+            if interrupted() and update < updates:
+                raise KeyboardInterrupt
+    return run
+
+
+def _initial(setup: Setup, settings: Settings) -> Loop:
+    agent = setup.agent
+    key_agent, key_actors = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 2**31))
+    values = jax.tree.map(jnp.asarray, setup.parts.train.values)
+
+    def begin(resample, key):
+        return collect.start(setup.problem.env, values, resample, key, agent.num_envs)
+
+    keys = jax.random.split(key_actors, agent.members)
+    actors = jax.vmap(begin)(jnp.asarray(setup.resamples), keys)
+    return Loop(agent.init(key_agent), actors)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _iterate(env: Environment, agent: Agent, loop: Loop, values: PyTree, resamples: Array, key: Array):
+    """One rollout of every member and one update; also the mean return of the episodes that ended in it."""
+    key_collect, key_update = jax.random.split(key)
+
+    def act(params, actors, resample, key):
+        return collect.rollout(env, agent, params, actors, values, resample, key)
+
+    actors, rollouts = for_each_member(act, agent.strategy)(
+        agent.params(loop.learners), loop.actors, resamples, jax.random.split(key_collect, agent.members)
+    )
+    learners, metrics = agent.update(loop.learners, rollouts, key_update)
+    metrics["episode_return"] = jnp.nanmean(rollouts.extras["episode_return"])
+    return Loop(learners, actors), metrics
+
+
+def _check_finite(row: dict[str, float], run: Run, steps: int) -> None:
+    # No episode may have ended in a rollout, so its mean return alone may be NaN.
+    wrong = [name for name, value in row.items() if not math.isfinite(value) and name != "episode_return"]
+    if wrong:
+        raise RunFailed(
+            f"{run.path}: {wrong[0]} is {row[wrong[0]]} at step {steps}; the checkpoints before it are kept; "
+            "a smaller --learning-rate is the usual mend"
+        )
+
+
+def _curve_point(setup: Setup, params: PyTree, settings: Settings) -> dict[str, float]:
+    """Mean return of the agent's default policy on each split, one episode a context."""
+    agent, env = setup.agent, setup.problem.env
+    point = {}
+    for name in ("train", "validation", "test"):
+        part: ContextSet = getattr(setup.parts, name)
+        if len(part):
+            some = part[:CURVE_CONTEXTS]
+            episodes = evaluate(
+                env, agent.policies[agent.default_policy], params, some, episodes=1, seed=settings.seed
+            )
+            point[f"{name}_return"] = float(np.mean(episodes.returns))
+    return point
+
+
+def _evaluation_points(updates: int, evaluations: int) -> set[int]:
+    """The updates after which a curve is measured: evenly spread, the last one among them."""
+    return {round(updates * (i + 1) / evaluations) for i in range(evaluations)} - {0}
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks the loop to stop at the next safe point; a second one stops at once."""
+    asked = False
+
+    def ask(signum, frame):
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
