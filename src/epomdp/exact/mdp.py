@@ -20,9 +20,9 @@ def optimal_values(family: Family) -> NDArray[np.float64]:
     """(M, S) float64 optimal values V*_m(s), each environment known, within 1e-10 times max(1, |r|).
 
     Few states: policy iteration (Howard 1960) with dense solves. Many: Gauss-Seidel value iteration, in an
-    order that runs backwards from the absorbing states and past states whose successors did not change, stopped
-    by the bound |V - V*| <= residual * (most expected discounted steps), O(nonzeros) a sweep; environments that
-    converge too slowly for it end in policy iteration with sparse LU.
+    order that runs backwards from the absorbing states and skips states whose successors did not change,
+    O(nonzeros) a sweep, stopped by the bound |V - V*| <= residual * (most expected discounted steps);
+    environments that converge too slowly for it end in policy iteration with sparse LU.
 
     Raises:
         BadInput: the family has a horizon (solve `family.layered()`), or the discount is 1 and some
@@ -51,17 +51,8 @@ def greedy_actions(family: Family, values: NDArray[np.float64]) -> NDArray[np.in
 
 def action_values(family: Family, environment: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(S, A) one-step look-ahead r + discount * P V of one environment, for `values` (S,)."""
-    expected = environment_matrix(family, environment) @ values
+    expected = family.matrix(environment) @ values
     return family.rewards[environment] + family.discount * expected.reshape(family.rewards.shape[1:])
-
-
-def environment_matrix(family: Family, environment: int) -> sp.csr_array:
-    """(S * A, S) sparse transitions of one environment, row s * A + a; shares the family's memory."""
-    S, A = family.num_states, family.num_actions
-    indptr = family.indptr[environment * S * A : (environment + 1) * S * A + 1]
-    part = slice(indptr[0], indptr[-1])
-    data = (family.probabilities[part], family.successors[part], indptr - indptr[0])
-    return sp.csr_array(data, shape=(S * A, S))
 
 
 def policy_values(family: Family, policy: ArrayLike) -> NDArray[np.float64]:
@@ -136,7 +127,7 @@ def _dense(family: Family, solve) -> NDArray[np.float64]:
         last = min(first + chunk, M)
         transitions = np.zeros((last - first, S, A, S))
         for m in range(first, last):
-            transitions[m - first] = environment_matrix(family, m).toarray().reshape(S, A, S)
+            transitions[m - first] = family.matrix(m).toarray().reshape(S, A, S)
         values[first:last] = solve(transitions, family.rewards[first:last], family.discount)
     return values
 
@@ -147,7 +138,7 @@ def _dense_evaluate(P, r, discount, policy) -> NDArray[np.float64]:
     chain = np.einsum("msa,msat->mst", weights, P)
     reward = np.einsum("msa,msa->ms", weights, r)
     states = np.arange(r.shape[1])
-    # A state that the policy never leaves and that pays nothing is worth 0; undiscounted, its row is singular.
+    # A state that the policy never leaves and that pays nothing is worth 0; at discount 1 it is singular.
     still = (chain[:, states, states] >= 1.0 - 1e-12) & (reward == 0.0)
     chain[still] = 0.0
     return np.linalg.solve(np.eye(r.shape[1]) - discount * chain, reward[..., None])[..., 0]
@@ -202,7 +193,7 @@ def _sparse_solve(family: Family, m: int, policy, values) -> NDArray[np.float64]
 def _sparse_evaluate(family: Family, m: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     S, A = family.num_states, family.num_actions
     choose = sp.csr_array((weights.ravel(), (np.repeat(np.arange(S), A), np.arange(S * A))), shape=(S, S * A))
-    chain = choose @ environment_matrix(family, m)
+    chain = choose @ family.matrix(m)
     reward = (weights * family.rewards[m]).sum(axis=1)
     still = (chain.diagonal() >= 1.0 - 1e-12) & (reward == 0.0)
     chain = sp.diags_array(np.where(still, 0.0, 1.0)) @ chain

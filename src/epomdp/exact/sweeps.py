@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.exact.compiled import compiled, share_out
-from epomdp.exact.family import Family
+
+if TYPE_CHECKING:
+    from epomdp.exact.family import Family
 
 _TOLERANCE = 1e-10
 _MAX_SWEEPS = 3000
@@ -42,9 +46,9 @@ def ending_environments(family: Family, policy: NDArray[np.float64]) -> NDArray[
 def sweep_environments(
     family: Family, policy: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values (M, S), optimal for `policy` (0, 0), else of the policy (S, A), and which of them converged (M,).
+    """Values (M, S), optimal for `policy` (0, 0), else the policy's (S, A), and which of them converged (M,).
 
-    Converged: within 1e-10 * max(1, |r|), or rounding, of the truth. Undiscounted, every environment must end.
+    Converged: within 1e-10 * max(1, |r|), or rounding, of the truth. At discount 1 every one must end.
     """
     M, S, _ = family.rewards.shape
     values, converged = np.zeros((M, S)), np.zeros(M, dtype=np.bool_)
