@@ -1,0 +1,1 @@
+"""Self-contained report pages: frozen dataclasses in, one HTML file out, nothing fetched from anywhere."""
