@@ -28,6 +28,7 @@ def render(page: Page) -> str:
         returns=_returns(page.policies, page.references),
         counts=_common_counts(page.policies),
         panels=_panels(page.curves),
+        curve_key=_curve_key(page.curves),
         curves_cut=_cut(page.curves),
         gap_picture=_gap_picture(page),
         calibration=_calibration(page.calibration),
@@ -65,22 +66,22 @@ def _returns(policies: Sequence[PolicyRow], references: Sequence[Reference]) -> 
     scored = [row for row in policies if row.train or row.test]
     if not scored:
         return None
-    legend = [("train", "training contexts"), ("test", "test contexts")]
+    marks = [("train", "training contexts"), ("test", "test contexts")]
     if references:
-        legend.append(("reference", "exact value"))
+        marks.append(("reference", "exact value"))
     sentences = []
     for row in scored:
         values = (f"{mark.name} {estimate(mark.value, mark.interval)}" for mark in _marks(row))
         sentences.append(f"{row.label}: {', '.join(values)}.")
     sentences += [f"Reference {r.label}: {number(r.value)}." for r in references]
-    return pictures.dot_plot(
+    drawn = pictures.dot_plot(
         [Row(row.label, _marks(row)) for row in scored],
         [Line(r.label, r.value) for r in references],
         title="Mean return per policy on training and test contexts",
         description=" ".join(sentences),
         axis="mean return per episode",
-        legend=legend,
     )
+    return pictures.key(*marks) + drawn
 
 
 def _common_counts(policies: Sequence[PolicyRow]) -> str | None:
@@ -117,6 +118,15 @@ def _panels(curves: Sequence[Curve]) -> list[dict[str, Any]]:
         )
         panels.append({"label": own[0].label, "picture": drawn})
     return panels
+
+
+def _curve_key(curves: Sequence[Curve]) -> Markup:
+    splits = {c.split for c in curves}
+    words = {"train": "training", "validation": "validation, held out", "test": "test, held out"}
+    entries = [(split, text) for split, text in words.items() if split in splits]
+    if len({c.name for c in curves}) > 1:
+        entries.append(("faint", "the other policies, held out"))
+    return pictures.key(*entries, lined=True)
 
 
 def _curve_range(curves: Sequence[Curve]) -> tuple[float, float]:
@@ -164,13 +174,13 @@ def _promises(references: Sequence[Reference]) -> Markup | None:
     sentences = (
         f"{r.label}: promised {number(r.promised)}, got {estimate(r.value, r.interval)}." for r in known
     )
-    return pictures.dot_plot(
+    drawn = pictures.dot_plot(
         rows,
         title="Promised and realised return of the exact policies",
         description=" ".join(sentences),
         axis="mean return per episode",
-        legend=[("promised", "promised by the posterior"), ("got", "got on test contexts")],
     )
+    return pictures.key(("promised", "promised by the posterior"), ("got", "got on test contexts")) + drawn
 
 
 def _calibration(calibration: Calibration | None) -> Markup | None:

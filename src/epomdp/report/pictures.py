@@ -15,7 +15,7 @@ from epomdp.report.svg import Scale, label, line, marker, tag
 from epomdp.report.text import estimate, number, percent, short_count, shorten
 
 LABEL_LIMIT = 44
-ROW, LINE, TOP = 50, 17, 26
+ROW, LINE = 50, 17
 MARKS = {
     "train": "circle",
     "test": "diamond",
@@ -51,6 +51,23 @@ class Line:
     value: float
 
 
+def key(*entries: tuple[str, str], lined: bool = False) -> Markup:
+    """What the marks mean: (kind, text) pairs, where the kind is one of `MARKS`, `reference` or `faint`.
+
+    With `lined`, each mark stands on its curve's stroke.
+    """
+    return tag("p", *(tag("span", _sample(kind, lined), text) for kind, text in entries), class_="key")
+
+
+def _sample(kind: str, lined: bool) -> Markup:
+    if kind == "reference":
+        drawn = [line(0, 8, 28, 8, "reference")]
+    else:
+        drawn = [line(0, 8, 28, 8, f"curve {kind}")] if lined else []
+        drawn += [marker(MARKS[kind], 14, 8, kind)] if kind in MARKS else []
+    return tag("svg", *drawn, width=28, height=16, aria_hidden="true")
+
+
 def dot_plot(
     rows: Sequence[Row],
     lines: Sequence[Line] = (),
@@ -58,20 +75,19 @@ def dot_plot(
     title: str,
     description: str,
     axis: str,
-    legend: Sequence[tuple[str, str]] = (),
 ) -> Markup:
     """Dots with intervals, a row for each name, beside labelled reference lines.
 
-    `legend` holds (kind, text) pairs. A row far away from all the others would squeeze them into a corner: it is then
-    drawn as an arrow at the edge with its value written beside it (`focus`).
+    A row far away from all the others would squeeze them into a corner: it is then drawn as an arrow at the edge with
+    its value written beside it (`focus`).
     """
     lines = sorted((x for x in lines if math.isfinite(x.value)), key=lambda x: x.value)
     low, high = focus(rows, lines)
     scale = Scale(low, high)
-    top = TOP * bool(legend) + LINE * len(lines) + 8
+    top = LINE * len(lines) + 8
     bottom = top + ROW * len(rows)
-    parts: list[Markup | None] = [_legend(legend), _axis(scale, top, bottom, axis)]
-    parts += _references(lines, scale, TOP * bool(legend), bottom)
+    parts: list[Markup] = [_axis(scale, top, bottom, axis)]
+    parts += _references(lines, scale, bottom)
     for k, row in enumerate(rows):
         parts.append(_row(row, scale, top + ROW * k))
     return svg.picture(*parts, height=bottom + 40, title=title, description=description, class_="dots")
@@ -102,20 +118,6 @@ def _width(fixed: Sequence[float], groups: Sequence[Sequence[float]]) -> float:
     return max(values) - min(values) if values else 0.0
 
 
-def _legend(legend: Sequence[tuple[str, str]]) -> Markup | None:
-    if not legend:
-        return None
-    parts, x = [], 8
-    for kind, text in legend:
-        if kind == "reference":
-            parts.append(line(x, 3, x, 19, "reference"))
-        else:
-            parts.append(marker(MARKS[kind], x, 11, kind))
-        parts.append(label(text, x + 12, 15, "legend"))
-        x += 30 + 7 * len(text)
-    return tag("g", *parts)
-
-
 def _axis(scale: Scale, top: float, bottom: float, name: str) -> Markup:
     values = svg.ticks(scale.low, scale.high)
     parts = []
@@ -128,14 +130,14 @@ def _axis(scale: Scale, top: float, bottom: float, name: str) -> Markup:
     return tag("g", *parts)
 
 
-def _references(lines: Sequence[Line], scale: Scale, top: float, bottom: float) -> list[Markup]:
+def _references(lines: Sequence[Line], scale: Scale, bottom: float) -> list[Markup]:
     """Labels in a staircase, the outermost line highest, so that no label meets another."""
     outwards = sorted(lines, key=lambda x: -abs(scale(x.value) - 50))
     parts: list[Markup] = []
     texts: list[Markup] = []
     for k, reference in enumerate(outwards):
-        at, y = scale(reference.value), top + LINE * k
-        text = f"{shorten(reference.label, 34)} {number(reference.value)}"
+        at, y = scale(reference.value), LINE * k
+        text = f"{shorten(reference.label, 22)} {number(reference.value)}"
         dx, anchor = (6, "start") if at < 50 else (-6, "end")
         parts.append(line(f"{at:.2f}%", y + 4, f"{at:.2f}%", bottom, "reference"))
         texts.append(
