@@ -52,6 +52,6 @@ def prepend_start(family: Family, initials: NDArray[np.float64]) -> Family:
         successors=np.concatenate(successors).astype(np.int32),
         probabilities=np.concatenate(probabilities),
         rewards=rewards,
-        initial=np.eye(S + 1)[S],
+        initial=(np.arange(S + 1) == S).astype(np.float64),
         horizon=None if family.horizon is None else family.horizon + 1,
     ).checked()
