@@ -94,23 +94,15 @@ class _Tree:
 
     def _add(self, fixed: NDArray[np.int64], values: NDArray[np.float64], above: float) -> None:
         """Bound a node and keep it if it promises more than the best policy known; `values` becomes its own."""
-        family, rows = self.returns.inner, self.returns.rows
+        family = self.returns.inner
+        arrays = (family.indptr, family.successors, family.probabilities, family.rewards)
+        mixture = (family.initial, family.weights, family.discount, self.returns.rows)
+        bound = min(above, _restricted_values(*arrays, *mixture, fixed, self.tolerance, values))
+        if bound <= self.value + 0.5 * self.slack:
+            self.dropped = max(self.dropped, bound)
+            return
         loss = np.zeros((fixed.size, family.num_actions))
-        bound = _restricted_values(
-            family.indptr,
-            family.successors,
-            family.probabilities,
-            family.rewards,
-            family.initial,
-            family.weights,
-            family.discount,
-            rows,
-            fixed,
-            self.tolerance,
-            values,
-            loss,
-        )
-        bound = min(bound, above)
+        _add_losses(*arrays, *mixture, fixed, values, loss)
         candidate = np.where(fixed >= 0, fixed, loss.argmin(axis=1))
         reached = self.returns.value(self._one_hot(candidate))
         if reached > self.value:
@@ -133,88 +125,84 @@ class _Tree:
 
 @compiled
 def _restricted_values(
-    indptr,
-    successors,
-    probabilities,
-    rewards,
-    initial,
-    weights,
-    discount,
-    rows,
-    fixed,
-    tolerance,
-    values,
-    loss,
+    indptr, successors, probabilities, rewards, initial, weights, discount, rows, fixed, tolerance, values
 ):
-    """Lower `values` (M, N) to those of environments that obey `fixed`; the bound, and `loss` (S, A).
-
-    loss[s, a]: what action a in the states tied to row s costs, to first order, against each environment's own
-    best choice, weighted by the visits under these choices.
-    """
+    """Lower `values` (M, N) to those of environments that obey `fixed`; return their mean at the start."""
     M, N, A = rewards.shape
     bound = 0.0
     for m in range(M):
-        if weights[m] == 0.0:
-            continue
-        base = m * N * A
         change = np.inf
-        while change > tolerance:
+        while change > tolerance and weights[m] > 0.0:
             change = 0.0
             # Time, where it is a part of the state, grows with the index: backwards, one sweep is enough.
             for s in range(N - 1, -1, -1):
+                only = fixed[rows[s]]
                 best = -np.inf
                 for a in range(A):
-                    if fixed[rows[s]] < 0 or fixed[rows[s]] == a:
-                        total = rewards[m, s, a]
-                        row = base + s * A + a
-                        for k in range(indptr[row], indptr[row + 1]):
+                    if only >= 0 and a != only:
+                        continue
+                    total, stay = rewards[m, s, a], 0.0
+                    row = (m * N + s) * A + a
+                    for k in range(indptr[row], indptr[row + 1]):
+                        if successors[k] == s:
+                            stay += discount * probabilities[k]
+                        else:
                             total += discount * probabilities[k] * values[m, successors[k]]
-                        best = max(best, total)
+                    # A loop is solved for; a state that is never left at discount 1 is an end, worth nothing.
+                    best = max(best, total / (1.0 - stay) if stay < 1.0 else 0.0)
                 if best < values[m, s]:
                     change = max(change, values[m, s] - best)
                     values[m, s] = best
         for s in range(N):
             bound += weights[m] * initial[s] * values[m, s]
-        _add_losses(
-            m, indptr, successors, probabilities, rewards, initial, weights, discount, rows, fixed, values, loss
-        )
     return bound
 
 
 @compiled
 def _add_losses(
-    m, indptr, successors, probabilities, rewards, initial, weights, discount, rows, fixed, values, loss
+    indptr, successors, probabilities, rewards, initial, weights, discount, rows, fixed, values, loss
 ):
-    """Add environment m's part of `loss`; visits are followed until 1e-4 of the episode is left."""
-    _, N, A = rewards.shape
+    """Add to `loss` (S, A) what action a in the states tied to row s costs, to first order.
+
+    It is measured against each environment's own best choice and weighted by the visits under these choices,
+    which are followed until a hundredth of the episode is left: this only guides the search.
+    """
+    M, N, A = rewards.shape
     q = np.empty((N, A))
     greedy = np.empty(N, dtype=np.int64)
-    for s in range(N):
-        best = -1
-        for a in range(A):
-            row = (m * N + s) * A + a
-            q[s, a] = rewards[m, s, a]
-            for k in range(indptr[row], indptr[row + 1]):
-                q[s, a] += discount * probabilities[k] * values[m, successors[k]]
-            if (fixed[rows[s]] < 0 or fixed[rows[s]] == a) and (best < 0 or q[s, a] > q[s, best]):
-                best = a
-        greedy[s] = best
+    for m in range(M):
+        for s in range(N):
+            best = -1
+            for a in range(A):
+                row = (m * N + s) * A + a
+                q[s, a] = rewards[m, s, a]
+                for k in range(indptr[row], indptr[row + 1]):
+                    q[s, a] += discount * probabilities[k] * values[m, successors[k]]
+                if (fixed[rows[s]] < 0 or fixed[rows[s]] == a) and (best < 0 or q[s, a] > q[s, best]):
+                    best = a
+            greedy[s] = best
+        visits = _visits(m, indptr, successors, probabilities, greedy, initial, discount, A)
+        for s in range(N):
+            for a in range(A):
+                loss[rows[s], a] += weights[m] * visits[s] * max(0.0, q[s, greedy[s]] - q[s, a])
+
+
+@compiled
+def _visits(m, indptr, successors, probabilities, actions, initial, discount, A):
+    """Discounted visits (N,) of a deterministic policy in environment m, but for the last hundredth."""
+    N = initial.size
     visits = np.zeros(N)
     now = initial.copy()
-    left = 1.0
     steps = 0
-    while left > 1e-4 and steps < 1000:
+    while now.sum() > 0.01 and steps < 1000:
         steps += 1
         after = np.zeros(N)
         for s in range(N):
             visits[s] += now[s]
-            row = (m * N + s) * A + greedy[s]
+            row = (m * N + s) * A + actions[s]
             stays = indptr[row + 1] - indptr[row] == 1 and successors[indptr[row]] == s
             if now[s] > 0.0 and not stays:
                 for k in range(indptr[row], indptr[row + 1]):
                     after[successors[k]] += discount * probabilities[k] * now[s]
         now = after
-        left = now.sum()
-    for s in range(N):
-        for a in range(A):
-            loss[rows[s], a] += weights[m] * visits[s] * max(0.0, q[s, greedy[s]] - q[s, a])
+    return visits
