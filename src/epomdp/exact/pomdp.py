@@ -30,3 +30,18 @@ class Pomdp:
     states: tuple[str, ...] = field(default=())
     actions: tuple[str, ...] = field(default=())
     observation_names: tuple[str, ...] = field(default=())
+
+    @property
+    def num_states(self) -> int:
+        """S, the number of hidden states."""
+        return self.rewards.shape[0]
+
+    @property
+    def num_actions(self) -> int:
+        """A, the number of actions."""
+        return self.rewards.shape[1]
+
+    @property
+    def num_observations(self) -> int:
+        """O, the number of observations."""
+        return int(np.shape(self.observations[0])[1])
