@@ -14,7 +14,7 @@ from epomdp.errors import BadInput
 from epomdp.exact.family import Family, gather_rows
 
 # Rewards seen in single precision are matched to the environments' own; see `same_reward`.
-_REWARD_TOLERANCE = 1e-6
+REWARD_TOLERANCE = 1e-6
 
 
 class AdaptivePolicy(Protocol):
@@ -71,6 +71,11 @@ class Episode(NamedTuple):
     beliefs: NDArray[np.float64]
     value: float
     ended: bool
+
+    def transitions(self) -> list[tuple[int, int, float, int]]:
+        """The steps as (state, action, reward, next state), the form in which posteriors take evidence."""
+        columns = (self.states[:-1], self.actions, self.rewards, self.states[1:])
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +224,7 @@ def same_reward(rewards: NDArray[np.float64], reward: float) -> NDArray[np.bool_
     Two rewards that differ by less than that are thus still told apart if the observed one equals one of them.
     """
     distance = np.abs(rewards - reward)
-    return (distance <= _REWARD_TOLERANCE * max(1.0, abs(reward))) & (distance == distance.min())
+    return (distance <= REWARD_TOLERANCE * max(1.0, abs(reward))) & (distance == distance.min())
 
 
 def _draw(probabilities: NDArray[np.float64], rng: np.random.Generator) -> int:
