@@ -223,3 +223,53 @@ def opened(browser: WebDriver, tmp_path: Path) -> Iterator[Callable[[str], Opene
         browser.get_log(log)
     yield open_page
     assert [message for page in pages for message in page.complaints()] == []
+
+
+# Elements that reach past the right edge of the window, outside regions that scroll or clip by themselves.
+OVERFLOWING = """
+const wide = [];
+for (const e of document.querySelectorAll("body *")) {
+  const box = e.getBoundingClientRect();
+  if (box.width && box.right > innerWidth + 1 && !e.closest(".scroll, .visually-hidden, .skip, .dots > *"))
+    wide.push(e.tagName + "." + (e.getAttribute("class") || "") + " " + box.right + " " + e.textContent.slice(0, 30));
+}
+return [document.documentElement.scrollWidth - innerWidth, wide.slice(0, 5)];
+"""
+
+# Contrast ratio by WCAG 2 of each piece of visible text against the first opaque background behind it.
+CONTRAST = """
+const parse = (c) => c.match(/[\\d.]+/g).map(Number);
+const lum = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+  .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+const behind = (e) => {
+  const under = e.previousElementSibling;
+  if (under && under.matches("rect.part")) return parse(getComputedStyle(under).fill);
+  for (; e; e = e.parentElement) {
+    const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] === 1) return c;
+  }
+  return [255, 255, 255];
+};
+const weak = [];
+for (const e of document.querySelectorAll("body *")) {
+  const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+  if (!own || !e.getClientRects().length || e.closest("script, title, desc, .visually-hidden")) continue;
+  const style = getComputedStyle(e), svg = e instanceof SVGElement;
+  if (style.visibility === "hidden") continue;
+  const [a, b] = [lum(parse(svg ? style.fill : style.color)), lum(behind(e))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < 4.5) weak.push(e.tagName + "." + (e.getAttribute("class") || "") + " " + ratio.toFixed(2));
+}
+return weak;
+"""
+
+
+@pytest.fixture
+def overflowing() -> str:
+    return OVERFLOWING
+
+
+@pytest.fixture
+def weak_contrast() -> str:
+    return CONTRAST

@@ -104,6 +104,16 @@ def test_focus_shows_everything_where_nothing_lies_far_off() -> None:
     assert pictures.focus(same)[0] < -90
 
 
+def test_focus_leaves_out_several_outliers_together_lines_too() -> None:
+    rows = [Row("", (Mark(v, "test"),)) for v in (-8.0, -3.0, -2.0, -1.5, -1.0, -0.5)]
+    lines = [Line("uniform", -9.0), Line("optimum", -0.4)]
+    low, high = pictures.focus(rows, lines)
+    assert -3.5 < low < -3.0 and high > -0.4
+    drawn = pictures.dot_plot(rows, lines, title="t", description="d", axis="x")
+    assert ">uniform \u22129.00<" in drawn
+    assert len([e for e in parsed(drawn).iter("line") if e.attrib["class"] == "reference"]) == 1
+
+
 def test_dot_plot_never_loses_a_reference_and_no_labels_share_a_line() -> None:
     rows = [Row("a", (Mark(0.0, "train"), Mark(-1.0, "test")))]
     lines = [Line(f"reference {k}", -0.01 * k) for k in range(6)]

@@ -94,27 +94,26 @@ def dot_plot(
 
 
 def focus(rows: Sequence[Row], lines: Sequence[Line] = ()) -> tuple[float, float]:
-    """The part of the axis to show: everything, unless a few outlying rows would take more than half of it.
+    """The part of the axis to show: everything, unless a few outlying rows or lines would take more than half of it.
 
-    A row is left out while doing so shrinks the range by more than half, a quarter of the rows at most.
+    The outermost ones on a side are left out while that shrinks the range by more than half, a quarter of all at most.
     """
-    fixed = [x.value for x in lines]
-    groups = [
-        [v for m in row.marks for v in (m.value, *(m.interval or ())) if math.isfinite(v)] for row in rows
-    ]
-    groups = [g for g in groups if g]
-    for _ in range(len(groups) // 4):
-        whole = _width(fixed, groups)
-        rest = {k: _width(fixed, groups[:k] + groups[k + 1 :]) for k in range(len(groups))}
-        outlier = min(rest, key=lambda k: rest[k])
-        if not 0 < rest[outlier] < whole / 2:
-            break
-        del groups[outlier]
-    return svg.extent([*fixed, *(v for g in groups for v in g)])
+    groups = [[v for m in row.marks for v in (m.value, *(m.interval or ()))] for row in rows]
+    groups += [[reference.value] for reference in lines]
+    groups = [g for g in ([v for v in group if math.isfinite(v)] for group in groups) if g]
+    budget = len(groups) // 4
+    while True:
+        whole = _width(groups)
+        upwards, downwards = sorted(groups, key=min), sorted(groups, key=max, reverse=True)
+        rests = ((k, order[k:]) for k in range(1, budget + 1) for order in (upwards, downwards))
+        found = next(((k, rest) for k, rest in rests if 0 < _width(rest) < whole / 2), None)
+        if found is None:
+            return svg.extent(v for group in groups for v in group)
+        budget, groups = budget - found[0], found[1]
 
 
-def _width(fixed: Sequence[float], groups: Sequence[Sequence[float]]) -> float:
-    values = [*fixed, *(v for g in groups for v in g)]
+def _width(groups: Sequence[Sequence[float]]) -> float:
+    values = [v for group in groups for v in group]
     return max(values) - min(values) if values else 0.0
 
 
@@ -139,7 +138,11 @@ def _references(lines: Sequence[Line], scale: Scale, bottom: float) -> list[Mark
         at, y = scale(reference.value), LINE * k
         text = f"{shorten(reference.label, 22)} {number(reference.value)}"
         dx, anchor = (6, "start") if at < 50 else (-6, "end")
-        parts.append(line(f"{at:.2f}%", y + 4, f"{at:.2f}%", bottom, "reference"))
+        if scale.covers(reference.value):
+            parts.append(line(f"{at:.2f}%", y + 4, f"{at:.2f}%", bottom, "reference"))
+        else:
+            parts.append(marker("left" if at < 50 else "right", f"{at:.2f}%", y + 9, "off"))
+            dx *= 2
         texts.append(
             tag("text", text, x=f"{at:.2f}%", y=y + 13, dx=dx, text_anchor=anchor, class_="reference-name")
         )
