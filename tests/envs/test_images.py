@@ -83,6 +83,13 @@ def test_idx_pair(pair):
     assert images.labels.dtype == np.int32
 
 
+def test_images_file_alone_finds_its_labels(pair, tmp_path):
+    np.testing.assert_array_equal(load_images(pair[0]).labels, [1, 0, 2, 1])
+    for path, name in zip(pair, ("a-images-idx3-ubyte.gz", "a-labels-idx1-ubyte.gz"), strict=True):
+        (tmp_path / name).write_bytes(gzip.compress(path.read_bytes()))
+    np.testing.assert_array_equal(load_images(tmp_path / "a-images-idx3-ubyte.gz").labels, [1, 0, 2, 1])
+
+
 def test_gzip_is_told_by_content_not_by_name(pair):
     plain = load_images(pair)
     for path in pair:
@@ -154,10 +161,14 @@ def test_missing_sources():
 
 
 def test_other_files_are_refused(tmp_path, pair):
-    assert "not an .npz file; IDX files are given as a pair" in fault(pair[0])
+    assert f"{pair[1]}: neither .npz nor an IDX images file with its labels (labels) beside it" in fault(
+        pair[1]
+    )
+    pair[1].unlink()
+    assert f"{pair[0]}: neither .npz nor an IDX images file with its labels (labels)" in fault(pair[0])
     with tarfile.open(tmp_path / "x.tar", "w"):
         pass
-    assert "not an .npz file" in fault(tmp_path / "x.tar")
+    assert "x.tar: neither .npz" in fault(tmp_path / "x.tar")
 
 
 def test_every_truncation_of_an_idx_file_is_named(pair):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, PyTree
 
 from epomdp.contexts import ContextSet
 from epomdp.envs.base import Environment, Step
-from epomdp.envs.findings import Findings, Report, leaves_by_path
+from epomdp.envs.findings import Check, Findings, Report, leaves_by_path
 from epomdp.errors import BadInput
 
 _CONTEXTS = 4  # examined call by call
@@ -251,7 +251,7 @@ def _check_episode(
 ) -> None:
     """One episode; `seen` and `moved` have one row a step."""
 
-    def expect(right: npt.NDArray, check: str, field: str, what: str, offset: int = 1) -> None:
+    def expect(right: npt.NDArray, check: Check, field: str, what: str, offset: int = 1) -> None:
         if not right.all():
             found.at("step", f"context {name}, step {right.argmin() + offset}")
             found.add(check, field, what)

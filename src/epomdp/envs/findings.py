@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,30 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import PyTree
 
+# The checks, as docs/environments/contract.md lists them.
+Check = Literal[
+    "attributes",
+    "call",
+    "shapes",
+    "determinism",
+    "history",
+    "jit",
+    "vmap",
+    "retrace",
+    "leak",
+    "purity",
+    "values",
+    "flags",
+    "limit",
+    "ended",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """One broken promise: the check that found it, where (method, field, context, step), and what it is."""
 
-    check: str
+    check: Check
     where: str
     what: str
 
@@ -38,7 +57,7 @@ class Report:
         return not self.problems
 
     def __str__(self) -> str:
-        verdict = "keeps the contract" if self.ok else f"breaks the contract in {len(self.problems)} places"
+        verdict = "keeps the contract" if self.ok else f"breaks the contract, problems: {len(self.problems)}"
         lines = [f"{self.name} {verdict}", *map(str, self.problems), *(f"note: {n}" for n in self.notes)]
         return "\n  ".join(lines)
 
@@ -54,7 +73,7 @@ class Findings:
     def at(self, method: str, place: str = "") -> None:
         self.method, self.place = method, place
 
-    def add(self, check: str, field: str, what: str) -> None:
+    def add(self, check: Check, field: str, what: str) -> None:
         where = ", ".join(part for part in (self.method, field, self.place) if part)
         self.problems.setdefault((check, self.method, field), Problem(check, where, what))
 
@@ -62,11 +81,11 @@ class Findings:
         if text not in self.notes:
             self.notes.append(text)
 
-    def clean(self, *checks: str) -> bool:
+    def clean(self, *checks: Check) -> bool:
         return not any(problem.check in checks for problem in self.problems.values())
 
     @contextlib.contextmanager
-    def catch(self, check: str) -> Iterator[None]:
+    def catch(self, check: Check) -> Iterator[None]:
         """Make a problem of whatever exception the environment raises."""
         try:
             yield
@@ -78,7 +97,7 @@ class Findings:
             text = str(error).strip().split("\n")[0]
             self.add(check, "", f"raises {type(error).__name__}: {text}")
 
-    def compare(self, check: str, other_call: str, result: PyTree, other: PyTree) -> None:
+    def compare(self, check: Check, other_call: str, result: PyTree, other: PyTree) -> None:
         """Both results must have the same bits; under jit and vmap, floats may differ by rounding (a note)."""
         leaves, others = leaves_by_path(result), leaves_by_path(other)
         if {k: (v.shape, v.dtype) for k, v in leaves.items()} != {

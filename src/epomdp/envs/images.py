@@ -68,7 +68,8 @@ def load_images(source: str | Path | Sequence[str | Path]) -> Images:
         source: one of
 
             - "digits": the 1797 handwritten digits (8 x 8) that scikit-learn installs; no network is used;
-            - an images file and a labels file in IDX format, plain or gzip (MNIST, FashionMNIST, KMNIST);
+            - an images file and a labels file in IDX format, plain or gzip (MNIST, FashionMNIST, KMNIST), or the
+              images file alone where the labels file beside it has the same name with "labels" and "idx1";
             - a folder with such files under their standard names; both `train-` and `t10k-` are read;
             - a folder with one subfolder of image files for each label;
             - an `.npz` file with `images` (n, H, W[, C]), uint8 or floats in [0, 1], `labels` (n,), integers
@@ -94,9 +95,12 @@ def load_images(source: str | Path | Sequence[str | Path]) -> Images:
         return _from_idx(pairs) if (pairs := _idx_pairs(path)) else _from_folder(path)
     if path.suffix == ".npz":
         return _from_npz(path)
-    raise BadInput(
-        f"{path}: not an .npz file; IDX files are given as a pair, images and labels, or by their folder"
-    )
+    labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if labels == path or not labels.is_file():
+        raise BadInput(
+            f"{path}: neither .npz nor an IDX images file with its labels ({labels.name}) beside it"
+        )
+    return _from_idx([("", path, labels)])
 
 
 def guess_contexts(images: Images) -> ContextSet:
