@@ -12,6 +12,8 @@ from scipy.stats import chisquare
 from epomdp.errors import BadInput
 from epomdp.exact import tree_search
 from epomdp.exact.bayes_adaptive import Bamcp, SparseDirichlet
+from epomdp.exact.gaussian import NormalGamma
+from epomdp.exact.posterior import DirichletPosterior
 
 
 def sequence_probability(sequence, concentrations):
@@ -178,6 +180,23 @@ def test_known_dynamics_are_planned_in_exactly():
     agent = Bamcp(prior, rewards, 0.8, simulations=5000, exploration=5.0, seed=5)
     assert [agent.act(0), agent.act(1)] == [1, 1]
     assert agent.search(2)[1] == pytest.approx(1 / (1 - 0.8), rel=0.06)
+
+
+def test_starts_from_a_posterior():
+    counts = np.random.default_rng(0).uniform(0.1, 2, (3, 2, 3))
+    posterior = DirichletPosterior(counts, np.eye(3)[:, :2], np.eye(3)[0], 0.8)
+    posterior = posterior.update([(0, 0, 1.0, 2), (2, 1, 0.0, 0)])
+    agent = Bamcp.from_posterior(posterior, simulations=50, seed=4)
+    np.testing.assert_array_equal(agent.counts, posterior.counts)
+    same = Bamcp(posterior.counts, posterior.rewards, 0.8, 50, seed=4)
+    np.testing.assert_array_equal(agent.search(0), same.search(0))
+
+
+def test_a_posterior_over_rewards_is_refused():
+    unknown = NormalGamma(*np.ones((4, 3, 2)))
+    posterior = DirichletPosterior(np.ones((3, 2, 3)), unknown, np.eye(3)[0], 0.8)
+    with pytest.raises(BadInput, match="rewards are not known"):
+        Bamcp.from_posterior(posterior)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,9 @@ from scipy.special import gammaln
 
 from epomdp.errors import BadInput
 from epomdp.exact import tree_search
+
+if TYPE_CHECKING:
+    from epomdp.exact.posterior import DirichletPosterior
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,18 @@ class Bamcp:
         )
         for row in range(S * A):
             self._fill_urn(row)
+
+    @classmethod
+    def from_posterior(cls, posterior: DirichletPosterior, **settings: Any) -> Self:
+        """An agent that starts from a posterior's counts, with its rewards and discount.
+
+        Args:
+            posterior: with known rewards, and a discount below 1.
+            settings: as for the constructor, `simulations` and the ones after it.
+        """
+        if not isinstance(posterior.rewards, np.ndarray):
+            raise BadInput("Bamcp: the posterior's rewards are not known; give one with rewards (S, A)")
+        return cls(posterior.counts, posterior.rewards, posterior.discount, **settings)
 
     def search(self, state: int) -> NDArray[np.float64]:
         """(A,) mean simulated return of each action in `state`; -inf for one that was never tried."""
