@@ -3,6 +3,7 @@
 import gzip
 import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -264,6 +265,34 @@ def test_image_of_another_size_is_named(folder):
 def test_sixteen_bit_image_is_refused_rather_than_clipped(folder):
     Image.fromarray(np.full((4, 6), 40000, np.uint16)).save(folder / "dog" / "0.png")
     assert "dog/0.png: pixels of mode I;16" in fault(folder)
+
+
+def test_image_of_absurd_size_is_refused_before_it_fills_the_memory(folder):
+    path = folder / "cat" / "1.png"
+    whole = bytearray(path.read_bytes())
+    whole[16:24] = struct.pack(">2I", 12000, 12000)
+    whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
+    path.write_bytes(whole)
+    assert "decompression bomb" in fault(folder)
+
+
+@pytest.mark.parametrize("kind", ["idx", "gzip", "npz"])
+def test_damaged_files_are_read_or_refused_never_worse(pair, npz, kind):
+    path = npz() if kind == "npz" else pair[0]
+    whole = gzip.compress(path.read_bytes()) if kind == "gzip" else path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in rng.integers(len(whole), size=rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_images(path if kind == "npz" else pair)
+        except BadInput as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import gzip
 import math
 import stat
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,7 @@ _BROKEN = (
     zlib.error,
     zipfile.BadZipFile,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
 )
 _IDX_PARTS = ("train", "t10k")
 _GREY_MODES = {"1", "L"}
@@ -270,9 +272,11 @@ def _read_image_files(files: list[Path]) -> npt.NDArray[np.uint8]:
 
 def _open_image(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            loaded = picture.copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                picture.load()
+                loaded = picture.copy()
     except _BROKEN as error:
         raise BadInput(f"{path}: unreadable image ({_reason(error)}); replace or remove it") from error
     if loaded.mode not in _GREY_MODES | _COLOUR_MODES:
