@@ -22,7 +22,7 @@ from epomdp.exact import guessing
 Floats = NDArray[np.float64]
 
 _POSTERIOR_POLICIES = ("elimination", "memoryless", "sampling", "argmax")
-_TEMPERATURES = np.geomspace(0.05, 2.0, 60)
+_TEMPERATURES = 2.0 ** np.linspace(-4, 1, 61)
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class LabelPosterior:
     Attributes:
         models: one per member: a classifier, or the label of a resample that holds one label only.
         num_labels: K.
+        num_pixels: of an image.
         scale: images are divided by it, the largest absolute training pixel.
         temperature: of least out-of-bag log loss.
         smoothing: 1 / (n + 1) for n training images: the chance that an image is like none of those before it.
@@ -44,6 +45,7 @@ class LabelPosterior:
 
     models: tuple[LogisticRegression | int, ...]
     num_labels: int
+    num_pixels: int
     scale: float
     temperature: float
     smoothing: float
@@ -51,7 +53,11 @@ class LabelPosterior:
 
     def __call__(self, images: ArrayLike) -> Floats:
         """(n, K) label probabilities of images (n, ...); each is positive."""
-        members = _member_probabilities(self.models, _flatten(images) / self.scale, self.num_labels)
+        pixels = _flatten(images)
+        if pixels.shape[1] != self.num_pixels:
+            found = f"{pixels.shape[1]} pixels, the training images {self.num_pixels}"
+            raise BadInput(f"images have {found}; give images of one shape")
+        members = _member_probabilities(self.models, pixels / self.scale, self.num_labels)
         return _temper(members.mean(axis=0), self.temperature, self.smoothing)
 
     def to_json(self) -> dict:
@@ -128,9 +134,6 @@ def references(
     train_labels, test_labels = _labels(train_labels, "train_labels"), _labels(test_labels, "test_labels")
     if num_labels is None:
         num_labels = 1 + int(max(train_labels.max(), test_labels.max()))
-    if np.shape(test_images)[1:] != np.shape(train_images)[1:]:
-        shapes = f"{np.shape(test_images)[1:]} and {np.shape(train_images)[1:]}"
-        raise BadInput(f"test and training images have shapes {shapes}; give images of one shape")
     labellers = fit_labellers(train_images, train_labels, num_labels=num_labels, members=members, seed=seed)
     return score(labellers(test_images), test_labels, limit=limit, seed=seed, labellers=labellers)
 
@@ -212,7 +215,7 @@ def fit_labellers(
     judged = out_of_bag.any(axis=0)
     smoothing = 1 / (len(pixels) + 1)
     if not judged.any():
-        return LabelPosterior(models, num_labels, scale, 1.0, smoothing)
+        return LabelPosterior(models, num_labels, pixels.shape[1], scale, 1.0, smoothing)
     p = _member_probabilities(models, pixels[judged], num_labels)
     weights = out_of_bag[:, judged] / out_of_bag[:, judged].sum(axis=0)
     mean = np.einsum("mn,mnk->nk", weights, p)
@@ -223,7 +226,7 @@ def fit_labellers(
 
     temperature = float(min(_TEMPERATURES, key=lambda temperature: loss(mean, temperature)))
     losses = {"votes": loss(votes, 1.0), "mean": loss(mean, 1.0), "calibrated": loss(mean, temperature)}
-    return LabelPosterior(models, num_labels, scale, temperature, smoothing, losses)
+    return LabelPosterior(models, num_labels, pixels.shape[1], scale, temperature, smoothing, losses)
 
 
 def _fit_member(pixels: Floats, labels: NDArray[np.int64]) -> LogisticRegression | int:
