@@ -62,12 +62,12 @@ def load_family(path: str | os.PathLike[str]) -> Family:
             arrays = _read_arrays(path, archive)
     except BadInput:
         raise
-    except zipfile.BadZipFile:
-        raise BadInput(f"{path}: is no .npz archive, or a truncated one; write it again") from None
     except OSError as error:
         raise BadInput(
             f"{path}: cannot be read ({error.strerror or error}); give a family file (.npz)"
         ) from None
+    except _DAMAGED:
+        raise BadInput(f"{path}: is no .npz archive, or a truncated one; write it again") from None
     try:
         return _build(arrays)
     except BadInput as error:
