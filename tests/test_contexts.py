@@ -239,11 +239,10 @@ def test_bootstrap_is_per_member_with_replacement_and_deterministic():
     assert abs(np.mean(unique) - (1 - (1 - 1 / 200) ** 200)) < 5 * 0.022 / 10
 
 
-def test_bootstrap_takes_keys_and_is_independent_of_the_split_of_the_same_seed():
-    np.testing.assert_array_equal(bootstrap(jax.random.key(3), 5, 2), bootstrap(jax.random.key(3), 5, 2))
-    order = split(numbered(range(1000)), train=999, test=1, seed=3).train.values["row"]
-    # Corr of two unrelated orders of 999: standard deviation .032.
-    assert abs(np.corrcoef(order, bootstrap(3, 1000, 1)[0, :999])[0, 1]) < 0.15
+def test_bootstrap_takes_keys():
+    by_key = [bootstrap(jax.random.key(seed), 50, 2) for seed in (3, 3, 4)]
+    np.testing.assert_array_equal(by_key[0], by_key[1])
+    assert not np.array_equal(by_key[0], by_key[2])
 
 
 @pytest.mark.parametrize(("n", "members"), [(0, 1), (1, 0), (-1, 2)])
