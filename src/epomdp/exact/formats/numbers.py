@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from epomdp.exact.compiled import compiled
 
@@ -183,7 +184,7 @@ def _other_way(values):
 
 
 @compiled
-def _fill(out, pieces, piece_ends, columns, values, texts, text_ends, ids):
+def _fill(out, pieces, piece_ends, columns, named, values, texts, text_ends, ids):
     """Write one line for each value and return the number of bytes written."""
     at = 0
     n, width = columns.shape
@@ -194,40 +195,70 @@ def _fill(out, pieces, piece_ends, columns, values, texts, text_ends, ids):
                 out[at] = pieces[k]
                 at += 1
             begin = piece_ends[j]
-            if j < width:
+            if j < width and named[j]:
+                for k in range(text_ends[columns[i, j]], text_ends[columns[i, j] + 1]):
+                    out[at] = texts[k]
+                    at += 1
+            elif j < width:
                 at = _put_whole(out, at, columns[i, j], 1)
             elif j == width:
                 at = _put_number(out, at, values[i], texts[text_ends[ids[i]] : text_ends[ids[i] + 1]])
     return at
 
 
+@dataclass
+class Named:
+    """A column of names: names[i] for each i in `index`."""
+
+    names: Texts
+    index: NDArray[np.integer]
+
+
+class Texts:
+    """Texts one after the other, as kernels take them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        encoded = [text.encode() for text in texts]
+        self.joint = np.frombuffer(b"".join(encoded), np.uint8)
+        self.ends = np.cumsum([0, *map(len, encoded)])
+        self.longest = max(map(len, encoded), default=0)
+
+
 def lines(
-    pieces: Sequence[str], columns: Sequence[ArrayLike], values: NDArray[np.float64]
+    pieces: Sequence[str], columns: Sequence[NDArray[np.integer] | Named], values: NDArray[np.float64]
 ) -> Iterator[memoryview]:
     """Yield blocks of bytes that hold a line for each value.
 
     Args:
         pieces: K + 2 texts: before each column, before the value, and after it.
-        columns: K arrays (n,) of indices, not negative.
+        columns: K arrays (n,) of indices, not negative, or columns of names.
         values: (n,) finite numbers, written so that they read back to the same double.
     """
-    encoded = [piece.encode() for piece in pieces]
-    flat = np.frombuffer(b"".join(encoded), np.uint8)
-    ends = np.cumsum([len(piece) for piece in encoded])
+    fixed = Texts(pieces)
+    named = np.array([isinstance(column, Named) for column in columns], np.bool_)
+    tables = list({id(c.names): c.names for c in columns if isinstance(c, Named)}.values())
+    begins = np.cumsum([0, *(len(table.ends) - 1 for table in tables)])
+    longest = max((table.longest for table in tables), default=0)
+    room = len(fixed.joint) + max(20, longest) * len(columns) + _LONGEST
     for first in range(0, len(values), _BLOCK):
         block = np.ascontiguousarray(values[first : first + _BLOCK], np.float64)
-        table = np.empty((len(block), len(columns)), np.int64)
+        cells = np.empty((len(block), len(columns)), np.int64)
         for j, column in enumerate(columns):
-            table[:, j] = np.asarray(column)[first : first + _BLOCK]
+            index = column.index if isinstance(column, Named) else column
+            cells[:, j] = index[first : first + _BLOCK]
+            if isinstance(column, Named):
+                cells[:, j] += begins[tables.index(column.names)]
         chosen = np.flatnonzero(_other_way(block))
         distinct, which = np.unique(np.abs(block[chosen]), return_inverse=True)
-        texts = [repr(value).encode() for value in distinct.tolist()]
-        ids = np.full(len(block), len(texts))
-        ids[chosen] = which
-        text_ends = np.cumsum([0, *map(len, texts), 0])
-        out = np.empty(len(block) * (len(flat) + 20 * len(columns) + _LONGEST), np.uint8)
-        joint = np.frombuffer(b"".join(texts), np.uint8)
-        yield out[: _fill(out, flat, ends, table, block, joint, text_ends, ids)].data
+        numbers = Texts([repr(value) for value in distinct.tolist()] or [""])
+        ids = np.full(len(block), begins[-1])
+        ids[chosen] += which
+        parts = [*tables, numbers]
+        joint = np.concatenate([part.joint for part in parts])
+        offsets = np.cumsum([0, *(len(part.joint) for part in parts)])
+        ends = np.concatenate([[0], *(part.ends[1:] + o for part, o in zip(parts, offsets, strict=False))])
+        out = np.empty(len(block) * room, np.uint8)
+        yield out[: _fill(out, fixed.joint, fixed.ends[1:], cells, named, block, joint, ends, ids)].data
 
 
 def joined(values: NDArray[np.float64]) -> str:

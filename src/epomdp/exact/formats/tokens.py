@@ -67,9 +67,9 @@ def find(text, start, end, kind, known):
     slot = _hash(text, start, end, kind) & mask
     while slots[slot] >= 0:
         name = slots[slot]
-        if first[kind] <= name < first[kind + 1]:
-            if same(text, start, end, names[spans[name, 0] : spans[name, 1]]):
-                return name - first[kind], slot
+        of_kind = first[kind] <= name < first[kind + 1]
+        if of_kind and same(text, start, end, names[spans[name, 0] : spans[name, 1]]):
+            return name - first[kind], slot
         slot = (slot + np.uint64(1)) & mask
     return -1, slot
 

@@ -1,0 +1,155 @@
+"""Storm's explicit format DRN, written for other tools to solve.
+
+Storm has no discounting. Each step ends the episode with probability 1 - discount instead, in a sink without
+reward, labelled `end`: the discounted return is the expected total reward until the sink,
+`R{"reward"}max=? [F "end"]`. An observation belongs to a state there, so a hidden state is split by the
+observations that it can show, and an episode begins in one state, from which chance draws the start without
+a discount. A family's start state is seen; that of a flat POMDP is not.
+
+Source: "Explicit DRN format", stormchecker.org; Hensel, Junges, Katoen, Quatmann and Volk 2022, "The
+probabilistic model checker Storm".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from epomdp.exact.family import Family, gather_rows
+from epomdp.exact.formats.files import replacing
+from epomdp.exact.formats.flat import discounted, unseen_start
+from epomdp.exact.formats.numbers import Named, Texts, lines
+from epomdp.exact.memory import require_memory
+from epomdp.exact.pomdp import Pomdp
+
+# Hidden states written at a time.
+_BLOCK = 1 << 14
+# Places of the states and observations that come before those of the model: the sink, the start, and for
+# observations the one that says nothing yet.
+_STATES_BEFORE, _OBSERVATIONS_BEFORE = 2, 3
+
+
+def write(model: Family | Pomdp, path: str | os.PathLike[str], observe_rewards: bool = True) -> None:
+    """Write a DRN file of the epistemic POMDP of a family, or of a flat POMDP.
+
+    Args:
+        model: what to write.
+        path: an existing file is replaced as a whole.
+        observe_rewards: for a family, whether rewards are observed.
+
+    Raises:
+        BadInput: the family has a discount of 1, or the target cannot be written.
+        RunFailed: writing failed on the way, as on a full disk.
+    """
+    if isinstance(model, Family):
+        family = discounted(model)
+        model = unseen_start(family, observe_rewards, [f"s{s}" for s in range(family.num_states)])
+        text = _text(model, seen=True)
+    else:
+        text = _text(model, seen=False)
+    with replacing(path) as out:
+        for block in text:
+            out.write(block)
+
+
+def _text(pomdp: Pomdp, seen: bool) -> Iterator[bytes | memoryview]:
+    """The file; `seen` says whether the start state's observation (there is one only) is seen at the start."""
+    A = pomdp.num_actions
+    start = np.flatnonzero(pomdp.initial)
+    pairs = _pairs(pomdp)
+    state, observation = np.divmod(pairs, pomdp.num_observations)
+    unseen = 0 if seen else len(start)
+    if not seen:
+        # The start states come first once more, before anything is observed.
+        state = np.append(start, state)
+        observation = np.append(np.full(len(start), -1), observation)
+    yield _head(pomdp.discount, 2 + len(state), 2 + A * len(state))
+    entered = np.searchsorted(state, start) if seen else np.arange(len(start))
+    yield from lines(("\t\t", " : ", "\n"), (_STATES_BEFORE + entered,), pomdp.initial[start])
+    moves = sp.csr_array(sp.vstack([_moves(pomdp, a, pairs) for a in range(A)], format="csr"))
+    moves.indices += _STATES_BEFORE + unseen
+    actions = pomdp.actions if all(name.split() == [name] for name in pomdp.actions) else ()
+    labels = actions or tuple(f"a{a}" for a in range(A))
+    for first in range(0, len(state), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        yield from _states(pomdp, moves, labels, first, state[block], observation[block])
+
+
+def _head(discount: float, num_states: int, num_choices: int) -> bytes:
+    return f"""// Written by epomdp; discount {discount!r}: each step ends in the sink with one minus that
+@type: POMDP
+@parameters
+
+@reward_models
+reward
+@nr_states
+{num_states}
+@nr_choices
+{num_choices}
+@model
+state 0 {{0}} [0] end
+	action __NOLABEL__ [0]
+		0 : 1.0
+state 1 {{1}} [0] init
+	action __NOLABEL__ [0]
+""".encode()
+
+
+def _pairs(pomdp: Pomdp) -> NDArray[np.int64]:
+    """s * O + o for each hidden state and observation that can go together, ascending."""
+    keys = [_keys(O) for O in {id(O): O for O in pomdp.observations}.values()]
+    return np.unique(np.concatenate(keys)) if len(keys) > 1 else np.sort(keys[0])
+
+
+def _keys(observations: sp.csr_array) -> NDArray[np.int64]:
+    row = np.repeat(np.arange(len(observations.indptr) - 1), np.diff(observations.indptr))
+    return row * np.shape(observations)[1] + observations.indices
+
+
+def _moves(pomdp: Pomdp, a: int, pairs: NDArray[np.int64]) -> sp.csr_array:
+    """(S, pairs) probability of the next hidden state and observation."""
+    O = pomdp.observations[a]  # noqa: E741
+    shape = (pomdp.num_states, len(pairs))
+    split = sp.csr_array((O.data, np.searchsorted(pairs, _keys(O)), O.indptr), shape=shape)
+    cost = np.diff(O.indptr)[pomdp.transitions[a].indices].sum()
+    require_memory(40 * cost, "splitting states by observation", "write .pomdp instead")
+    moves = sp.csr_array(pomdp.transitions[a] @ split)
+    moves.sort_indices()
+    return moves
+
+
+def _states(
+    pomdp: Pomdp,
+    moves: sp.csr_array,
+    labels: tuple[str, ...],
+    first: int,
+    state: NDArray,
+    observation: NDArray,
+) -> Iterator[memoryview]:
+    """The text of some states: in each row, the sink comes first, and with it the lines that open the row."""
+    A, S = pomdp.num_actions, pomdp.num_states
+    rewards = pomdp.rewards[state].tolist()
+    opening = ["\t\t"]
+    for i, (o, row) in enumerate(zip(observation.tolist(), rewards, strict=True), first + _STATES_BEFORE):
+        head = f"state {i} {{{o + _OBSERVATIONS_BEFORE}}} [0]\n"
+        for label, reward in zip(labels, row, strict=True):
+            opening.append(f"{head}\taction {label} [{reward!r}]\n\t\t")
+            head = ""
+    rows = (np.arange(A) * S + state[:, None]).ravel()
+    indptr, entries = gather_rows(moves.indptr.astype(np.int64), rows)
+    sinks = indptr[:-1] + np.arange(len(rows))
+    others = np.ones(len(entries) + len(rows), bool)
+    others[sinks] = False
+    kind = np.zeros(len(others), np.int64)
+    kind[sinks] = 1 + np.arange(len(rows))
+    successor = np.zeros(len(others), np.int64)
+    successor[others] = moves.indices[entries]
+    probability = np.full(len(others), 1.0 - pomdp.discount)
+    probability[others] = pomdp.discount * moves.data[entries]
+    possible = probability > 0.0
+    columns = (Named(Texts(opening), kind[possible]), successor[possible])
+    return lines(("", "", " : ", "\n"), columns, probability[possible])
