@@ -122,7 +122,8 @@ def roll_out(
     # What is left after a cut, if an extreme reward came for ever (or, undiscounted, is bounded by nothing).
     left = np.array([0.0 if e.ended else family.discount ** len(e.actions) for e in played])
     most = float(np.abs(family.rewards).max()) / (1.0 - family.discount) if family.discount < 1.0 else np.inf
-    cut = np.where(left > 0.0, left * most, 0.0)
+    cut = np.zeros(episodes)
+    cut[left > 0.0] = left[left > 0.0] * most
     half = scipy.special.stdtrit(episodes - 1, 0.5 + confidence / 2) * returns.std(ddof=1) / np.sqrt(episodes)
     mean = float(returns.mean())
     spread = float(half + cut.mean())
