@@ -44,4 +44,4 @@ class Pomdp:
     @property
     def num_observations(self) -> int:
         """O, the number of observations."""
-        return int(np.shape(self.observations[0])[1])
+        return int(self.observations[0].shape[1])  # type: ignore[index]

@@ -101,20 +101,23 @@ state 1 {{1}} [0] init
 
 def _pairs(pomdp: Pomdp) -> NDArray[np.int64]:
     """s * O + o for each hidden state and observation that can go together, ascending."""
-    keys = [_keys(O) for O in {id(O): O for O in pomdp.observations}.values()]
+    different = {id(matrix): matrix for matrix in pomdp.observations}.values()
+    keys = [_keys(matrix, pomdp.num_observations) for matrix in different]
     return np.unique(np.concatenate(keys)) if len(keys) > 1 else np.sort(keys[0])
 
 
-def _keys(observations: sp.csr_array) -> NDArray[np.int64]:
+def _keys(observations: sp.csr_array, num_observations: int) -> NDArray[np.int64]:
     row = np.repeat(np.arange(len(observations.indptr) - 1), np.diff(observations.indptr))
-    return row * np.shape(observations)[1] + observations.indices
+    return row * num_observations + observations.indices
 
 
 def _moves(pomdp: Pomdp, a: int, pairs: NDArray[np.int64]) -> sp.csr_array:
     """(S, pairs) probability of the next hidden state and observation."""
     O = pomdp.observations[a]  # noqa: E741
     shape = (pomdp.num_states, len(pairs))
-    split = sp.csr_array((O.data, np.searchsorted(pairs, _keys(O)), O.indptr), shape=shape)
+    split = sp.csr_array(
+        (O.data, np.searchsorted(pairs, _keys(O, pomdp.num_observations)), O.indptr), shape=shape
+    )
     cost = np.diff(O.indptr)[pomdp.transitions[a].indices].sum()
     require_memory(40 * cost, "splitting states by observation", "write .pomdp instead")
     moves = sp.csr_array(pomdp.transitions[a] @ split)

@@ -64,7 +64,7 @@ def unseen_start(family: Family, observe_rewards: bool, names: list[str]) -> Pom
     """
     M, S, A = family.rewards.shape
     cells = reward_cells(family) if observe_rewards else np.zeros((M, S, A), np.int64)
-    seen = cells.any()
+    seen = bool(cells.any())
     C = M if seen else 1
     require_memory(100 * (len(family.successors) + M * S), "flattening the family", "use a smaller family")
     reached = arrivals(family, cells, C)
@@ -157,7 +157,7 @@ def unflatten(pomdp: Pomdp) -> Family:
     first = pomdp.observations[0]
     shows = first.indices
     plain = len(shows) == pomdp.num_states and (np.diff(first.indptr) == 1).all()
-    if not plain or any(_differ(O, first) for O in pomdp.observations[1:]):
+    if not plain or any(_differ(matrix, first) for matrix in pomdp.observations[1:]):
         raise _no_family("its observations are not one for each hidden state, the same for all actions")
     named = (state + 1) * (cell.max() + 2) + cell + 1
     counts = [len(np.unique(x)) for x in (named, shows, named * pomdp.num_observations + shows)]
@@ -311,7 +311,7 @@ def seen_start(pomdp: Pomdp, shown: NDArray[np.int64]) -> Pomdp:
     )
     transitions, observations = [], []
     for T, shows in zip(pomdp.transitions, pomdp.observations, strict=True):
-        rows = sp.vstack([T, T[starts]], format="csr")
+        rows = sp.csr_array(sp.vstack([T, T[starts]], format="csr"))
         rows = sp.csr_array((rows.data, rows.indices, rows.indptr), shape=(S + k, S + k + 1))
         transitions.append(sp.csr_array(sp.vstack([rows, leave], format="csr")))
         shows = sp.csr_array((shows.data, shows.indices, shows.indptr), shape=(S, O + len(kinds)))

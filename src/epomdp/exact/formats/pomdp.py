@@ -267,13 +267,17 @@ def _text(pomdp: Pomdp) -> Iterator[bytes | memoryview]:
         yield from _single_entries(f"O: {'*' if same else a} : ", matrix)
     states, actions = np.nonzero(pomdp.rewards)
     yield from numbers.lines(
-        ("R: ", " : ", " : * : * ", "\n"), (actions, states), pomdp.rewards[states, actions]
+        ("R: ", " : ", " : * : * ", "\n"),
+        (actions, states),
+        np.asarray(pomdp.rewards[states, actions], np.float64),
     )
 
 
 def _single_entries(head: str, matrix: sp.csr_array) -> Iterator[memoryview]:
     rows = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
-    return numbers.lines((head, " : ", " ", "\n"), (rows, matrix.indices), np.asarray(matrix.data))
+    return numbers.lines(
+        (head, " : ", " ", "\n"), (rows, matrix.indices), np.asarray(matrix.data, np.float64)
+    )
 
 
 def _equal(a: sp.csr_array, b: sp.csr_array) -> bool:

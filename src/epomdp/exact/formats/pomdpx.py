@@ -187,7 +187,7 @@ class _Model:
     def _initial(self) -> NDArray[np.float64]:
         _, columns, probability = joint(self.variables, self.belief, {}, 1)
         state = _merge([columns[v.previous] for v in self.states], self.states)
-        return np.bincount(state, probability, _count(self.states))
+        return np.bincount(state, probability, _count(self.states)).astype(np.float64)
 
     def _expected(self, factor: Factor, transitions, observations) -> NDArray[np.float64]:
         """(S, A) what one reward function adds."""

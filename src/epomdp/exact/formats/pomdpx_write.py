@@ -142,10 +142,12 @@ def _pomdp(pomdp: Pomdp) -> Text:
         for a, matrix in enumerate(matrices):
             row = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
             columns = (state(row), values(matrix.indices))
-            yield from lines(_entry(f"{action.names[a]} ", " "), columns, np.asarray(matrix.data))
+            yield from lines(_entry(f"{action.names[a]} ", " "), columns, np.asarray(matrix.data, np.float64))
         yield _close("CondProb") + f"</{section}>\n".encode()
     index = np.nonzero(pomdp.rewards)
-    yield from _rewards("action state_0", (action(index[1]), state(index[0])), pomdp.rewards[index])
+    yield from _rewards(
+        "action state_0", (action(index[1]), state(index[0])), np.asarray(pomdp.rewards[index], np.float64)
+    )
     yield b"</pomdpx>\n"
 
 

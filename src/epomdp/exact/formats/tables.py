@@ -166,9 +166,9 @@ def read_table(
     require_memory(
         (4 * len(kinds) + 30) * room, f"{document.source.path}: reading a table", "use a smaller model"
     )
-    records = (
-        np.empty((room, len(kinds)), np.int32), np.empty(room), np.empty(room, np.int8), np.empty((room, 2), np.int64),
-    )  # fmt: skip
+    index, value = np.empty((room, len(kinds)), np.int32), np.empty(room)
+    how, places = np.empty(room, np.int8), np.empty((room, 2), np.int64)
+    records = (index, value, how, places)
     mark = np.zeros(3, np.int64)
     n, code, entry = _read(
         table.text, table.spans, np.array(kinds), np.array(sizes), known.known, probable, records, mark
@@ -177,11 +177,10 @@ def read_table(
         shown = _shown(table, mark)
         what = _complaint(code, shown, int(mark[2]), variables, sizes)
         raise document.entry_error(table, int(entry), int(mark[0]), what)
-    index, value, how, places = (part[:n] for part in records)
-    for i in np.flatnonzero(how == NEARLY):
+    for i in np.flatnonzero(how[:n] == NEARLY):
         digits = float(table.text[slice(*places[i])].tobytes())
         value[i] = math.copysign(digits, value[i])
-    return index, value
+    return index[:n], value[:n]
 
 
 def _shown(table: Table, mark: NDArray[np.int64]) -> str:
@@ -198,7 +197,8 @@ def _complaint(code: int, shown: str, position: int, variables: list[str], sizes
     if code == _UNKNOWN:
         return f"unknown value '{shown}' of {variables[position]}; use one of its values, * or -"
     if code == _KEYWORD:
-        return f"'{shown}' does not fit the instance; uniform needs - for {variables[-1]}, identity one more of its size"
+        mend = f"uniform needs - for {variables[-1]}, identity one more - of its size"
+        return f"'{shown}' does not fit the instance; {mend}"
     if code == _NOT_A_NUMBER:
         return f"expected a number, found '{shown}'; write a number such as 0.5"
     if code == _RANGE:
