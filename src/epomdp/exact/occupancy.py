@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from epomdp.exact.family import Family
 from epomdp.exact.layered import LayeredFamily
 from epomdp.exact.mdp import optimal_values, policy_values
-from epomdp.exact.memory import require_memory
 
 # Up to here all environments are solved together by dense linear algebra.
 _DENSE_STATES = 128
@@ -73,8 +72,6 @@ class MemorylessReturn:
         self._dense = None
         if S <= _DENSE_STATES and M * S * A * S <= _DENSE_NUMBERS:
             self._dense = np.ascontiguousarray(inner.dense_transitions().transpose(1, 0, 3, 2))
-        else:
-            require_memory(32.0 * M * S * A, "family: gradients", "give fewer environments")
 
     def value(self, policy: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> float:
         """Expected return of the policy (S, A) under `weights` (M,), by default the family's own."""
@@ -99,7 +96,9 @@ class MemorylessReturn:
         """
         weights = self._weights(weights)
         lifted = policy[self.rows]
-        extra = np.zeros(self.inner.num_states) if bonus is None else np.where(self._idle(), 0, bonus[self.rows])
+        extra = (
+            np.zeros(self.inner.num_states) if bonus is None else np.where(self._idle(), 0, bonus[self.rows])
+        )
         solve = self._sparse_parts if self._dense is None else self._dense_parts
         value, gradient, occupancy = solve(lifted, weights, extra)
         shape = self.family.rewards.shape[1:]
@@ -120,7 +119,7 @@ class MemorylessReturn:
             now = self.evaluate(policy)
             mean = (policy * now.gradient).sum(axis=1, keepdims=True)
             return now.value + now.gradient - mean
-        M, N, A = self.inner.rewards.shape
+        N = self.inner.num_states
         system, reward = self._system(policy, np.zeros(N))
         inverse = np.linalg.inv(system)
         values = (inverse @ reward[..., None])[..., 0]

@@ -1,0 +1,244 @@
+"""The best memoryless policy of a family: stochastic by its exact gradient, deterministic by branch and bound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+
+from epomdp.exact.boxes import bound_stochastic
+from epomdp.exact.branch import bound_deterministic
+from epomdp.exact.certainty import own_policy
+from epomdp.exact.family import Family
+from epomdp.exact.mdp import optimal_values, policy_probabilities
+from epomdp.exact.occupancy import MemorylessReturn, OutOfTime
+
+# A value counts as proved best when the bound is within this of it (absolute; relative above one).
+TOLERANCE = 1e-6
+# Starts of the two searches. Each start of the stochastic one is a full ascent.
+_ASCENTS = 24
+_KICKS = 200
+# Environments whose own optimal policies are tried as starts.
+_OWN_POLICIES = 16
+# Below this a probability is rounding left by the ascent.
+_DUST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class MemorylessPolicy:
+    """A policy that sees the current state only, and how good it is.
+
+    Attributes:
+        policy: (S, A) action probabilities.
+        value: its expected return in the epistemic POMDP; attained, not estimated.
+        bound: no policy of its class (deterministic or stochastic) has a value above this.
+        certified: whether value >= bound - 1e-6 (times |value| where that is above one).
+    """
+
+    policy: NDArray[np.float64]
+    value: float
+    bound: float
+    certified: bool
+
+
+def best_deterministic(
+    family: Family,
+    *,
+    starts: Sequence[ArrayLike] = (),
+    upper: float = np.inf,
+    time_limit: float | None = 10.0,
+    seed: int = 0,
+) -> MemorylessPolicy:
+    """The best deterministic memoryless policy found, proved the best by branch and bound where that ends in time.
+
+    First a local search: change the action of one state while that helps (all single changes are valued
+    exactly with one inverse an environment), from the environments' own optimal policies, the given starts and
+    random kicks of the best. Then branch and bound (`epomdp.exact.branch`), within what is left of the time.
+
+    Args:
+        family: M environments.
+        starts: memoryless policies to try, (S,) actions or (S, A) probabilities (rounded).
+        upper: a bound on any policy's value that is known already, such as the Bayes-optimal upper bound.
+        time_limit: seconds; None for none. The best policy among the starts is returned in any case.
+        seed: of the random kicks.
+
+    Finding the best is NP-hard even for a single start (Littman 1994).
+    """
+    clock = _Clock(time_limit)
+    returns = MemorylessReturn(family, clock.deadline)
+    search = _DeterministicSearch(returns, clock)
+    search.run(_starts(family, starts), np.random.default_rng(seed))
+    ceiling = min(upper, float(family.weights @ optimal_values(returns.inner) @ returns.inner.initial))
+    actions, value = search.actions, search.value
+    if ceiling > value + _slack(value):
+        ceiling, better = bound_deterministic(returns, actions, ceiling, _slack(value), clock.deadline)
+        if better is not None:
+            actions = better
+    policy = np.eye(family.num_actions)[actions]
+    return _result(policy, returns.value(policy), ceiling)
+
+
+def best_stochastic(
+    family: Family,
+    *,
+    deterministic: MemorylessPolicy | None = None,
+    starts: Sequence[ArrayLike] = (),
+    upper: float = np.inf,
+    time_limit: float | None = 10.0,
+    seed: int = 0,
+) -> MemorylessPolicy:
+    """The best memoryless policy found that may draw its actions; never below the deterministic one.
+
+    Ascents with the exact gradient (`epomdp.exact.occupancy`) from the deterministic policy, the uniform one,
+    the given starts and random policies. Then a bound: `upper`, the informed value, or branch and bound over
+    boxes of policies (`epomdp.exact.boxes`), whichever is the least in what is left of the time.
+
+    Args:
+        family: M environments.
+        deterministic: result of `best_deterministic`; searched for in half of the time if not given.
+        starts: memoryless policies to start from as well, (S,) actions or (S, A) probabilities.
+        upper: a bound on any policy's value that is known already, such as the Bayes-optimal upper bound.
+        time_limit: seconds; None for none.
+        seed: of the random starts.
+    """
+    clock = _Clock(time_limit)
+    if deterministic is None:
+        half = None if time_limit is None else time_limit / 2
+        deterministic = best_deterministic(family, starts=starts, upper=upper, time_limit=half, seed=seed)
+    returns = MemorylessReturn(family, clock.deadline)
+    shape = family.rewards.shape[1:]
+    rng = np.random.default_rng(seed)
+    given = [policy_probabilities(start, *shape) for start in starts]
+    blend = 0.5 * (deterministic.policy + 1.0 / shape[1])
+    random = [rng.dirichlet(np.ones(shape[1]), shape[0]) for _ in range(_ASCENTS)]
+    policy, value = deterministic.policy, deterministic.value
+    for start in [np.full(shape, 1.0 / shape[1]), deterministic.policy, blend, *given, *random]:
+        if clock.past(0.5):
+            break
+        try:
+            found = ascend(returns, start)
+        except OutOfTime:
+            break
+        reached = returns.value(found)
+        if reached > value:
+            policy, value = found, reached
+    ceiling = min(upper, float(family.weights @ optimal_values(returns.inner) @ returns.inner.initial))
+    if ceiling > value + _slack(value):
+        ceiling = bound_stochastic(family, policy, value, ceiling, _slack(value), clock.deadline)
+    return _result(policy, value, ceiling)
+
+
+def ascend(returns: MemorylessReturn, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A stationary point of the return, reached from the policy `start` (S, A) without ever going down.
+
+    The policy is x / sum_a x with 0 <= x <= 1, so that an active-set method (L-BFGS-B, Byrd et al. 1995) can
+    set probabilities to exactly zero; the return does not change with the length of a row of x.
+    """
+    shape = start.shape
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        policy, total = _normalised(flat.reshape(shape))
+        now = returns.evaluate(policy)
+        slope = (now.gradient - (policy * now.gradient).sum(axis=1, keepdims=True)) / total
+        return -now.value, -slope.ravel()
+
+    x = start / start.max(axis=1, keepdims=True)
+    options = {"maxiter": 3000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20}
+    found = minimize(loss, x.ravel(), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * x.size, options=options)
+    policy, _ = _normalised(found.x.reshape(shape))
+    policy[policy < _DUST] = 0.0
+    return policy / policy.sum(axis=1, keepdims=True)
+
+
+def _normalised(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows of x scaled to sum to one, and their sums; a row of (nearly) zeros stands for the uniform distribution."""
+    total = x.sum(axis=1, keepdims=True)
+    alive = total > 1e-30
+    x = np.where(alive, x, 1.0)
+    return x / x.sum(axis=1, keepdims=True), np.where(alive, total, 1.0)
+
+
+class _DeterministicSearch:
+    """Local search over deterministic policies: single changes, and kicks of the best policy found so far."""
+
+    def __init__(self, returns: MemorylessReturn, clock: _Clock):
+        self.returns = returns
+        self.clock = clock
+        self.actions = np.zeros(returns.family.num_states, dtype=np.int64)
+        self.value = -np.inf
+
+    def run(self, starts: Iterable[NDArray[np.int64]], rng: np.random.Generator) -> None:
+        """Use at most half of the time; the best start is kept even if there is none."""
+        try:
+            best = [(self._keep(actions), actions) for actions in starts]
+            for _, actions in sorted(best, key=lambda pair: -pair[0]):
+                self._climb(actions)
+            self._kick(rng)
+        except OutOfTime:
+            return
+
+    def _kick(self, rng: np.random.Generator) -> None:
+        A = self.returns.family.num_actions
+        if A == 1:
+            return
+        for _ in range(_KICKS):
+            visited = np.flatnonzero(self.returns.evaluate(np.eye(A)[self.actions]).occupancy > 0)
+            count = min(visited.size, int(rng.integers(2, 6)))
+            states = rng.choice(visited, count, replace=False)
+            kicked = self.actions.copy()
+            kicked[states] = (kicked[states] + rng.integers(1, A, count)) % A
+            self._climb(kicked)
+
+    def _climb(self, actions: NDArray[np.int64]) -> None:
+        value = self._keep(actions)
+        while True:
+            if self.clock.past(0.5):
+                raise OutOfTime
+            promised = self.returns.single_changes(np.eye(self.returns.family.num_actions)[actions])
+            state, action = np.unravel_index(promised.argmax(), promised.shape)
+            changed = actions.copy()
+            changed[state] = action
+            reached = self._keep(changed)
+            if reached <= value + 1e-12 * max(1.0, abs(value)):
+                return
+            actions, value = changed, reached
+
+    def _keep(self, actions: NDArray[np.int64]) -> float:
+        value = self.returns.value(np.eye(self.returns.family.num_actions)[actions])
+        if value > self.value:
+            self.actions, self.value = actions, value
+        return value
+
+
+class _Clock:
+    """A time limit in seconds from now."""
+
+    def __init__(self, time_limit: float | None):
+        self.start = time.monotonic()
+        self.deadline = np.inf if time_limit is None else self.start + time_limit
+
+    def past(self, share: float) -> bool:
+        """Whether this share of the time is used up."""
+        return time.monotonic() - self.start > share * (self.deadline - self.start)
+
+
+def _starts(family: Family, given: Sequence[ArrayLike]) -> Iterable[NDArray[np.int64]]:
+    """Deterministic policies to begin with: the given ones, then each likely environment's own."""
+    for start in given:
+        yield policy_probabilities(start, family.num_states, family.num_actions).argmax(axis=1)
+    likely = np.argsort(-family.weights, kind="stable")[:_OWN_POLICIES]
+    for m in likely[family.weights[likely] > 0]:
+        yield own_policy(family.select([m], [1.0]))
+
+
+def _slack(value: float) -> float:
+    return TOLERANCE * max(1.0, abs(value))
+
+
+def _result(policy: NDArray[np.float64], value: float, ceiling: float) -> MemorylessPolicy:
+    bound = max(value, ceiling)
+    return MemorylessPolicy(policy, value, bound, bound <= value + _slack(value))
