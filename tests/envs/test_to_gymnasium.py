@@ -251,6 +251,7 @@ def test_vector_seeds_decide_everything(mode):
     np.testing.assert_array_equal(trace(3), trace(None, constructor_seed=3))
     assert not np.array_equal(trace(3), trace(4))
     assert len({row.tobytes() for row in trace(3)[..., 0].T}) == 4
+    assert len({step.tobytes() for step in trace(3)[..., 0]}) == 8
 
 
 def test_vector_draws_contexts_uniformly(digits):
