@@ -26,6 +26,8 @@ _KICKS = 200
 _OWN_POLICIES = 16
 # Below this a probability is rounding left by the ascent.
 _DUST = 1e-12
+# Most times that a stalled ascent is taken up again.
+_RESTARTS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +148,18 @@ def ascend(returns: MemorylessReturn, start: NDArray[np.float64]) -> NDArray[np.
         slope = (now.gradient - (policy * now.gradient).sum(axis=1, keepdims=True)) / total
         return -now.value, -slope.ravel()
 
-    x = start / start.max(axis=1, keepdims=True)
     options = {"maxiter": 3000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20}
-    found = minimize(loss, x.ravel(), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * x.size, options=options)
-    policy, _ = _normalised(found.x.reshape(shape))
+    policy, value = start, -np.inf
+    for _ in range(_RESTARTS):
+        # Rows of x shrink where probabilities run into zero; scaled up again, a stalled ascent goes on.
+        x = policy / policy.max(axis=1, keepdims=True)
+        found = minimize(
+            loss, x.ravel(), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * x.size, options=options
+        )
+        policy, _ = _normalised(found.x.reshape(shape))
+        if -found.fun <= value + 1e-12 * max(1.0, abs(value)):
+            break
+        value = -found.fun
     policy[policy < _DUST] = 0.0
     return policy / policy.sum(axis=1, keepdims=True)
 
