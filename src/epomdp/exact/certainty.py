@@ -15,8 +15,6 @@ from epomdp.exact.occupancy import MemorylessReturn
 
 # Weights and values that differ by no more than rounding count as equal.
 _ROUNDING = 1e-12
-# Histories that tell the same must meet in the same belief, whatever the order of the steps.
-_BELIEF_DECIMALS = 12
 
 
 class CertaintyEquivalent(NamedTuple):
@@ -71,12 +69,23 @@ def own_policy(single: Family) -> NDArray[np.int64]:
     return actions
 
 
-def rounded_update(
-    pomdp: EpistemicPOMDP, belief: NDArray[np.float64], state: int, action: int, reward: float, next_state: int
+def canonical_update(
+    pomdp: EpistemicPOMDP,
+    belief: NDArray[np.float64],
+    state: int,
+    action: int,
+    reward: float,
+    next_state: int,
 ) -> NDArray[np.float64]:
-    """Bayes' rule, to 12 decimals: beliefs that differ by rounding are one, and reachable sets stay finite."""
-    belief = np.round(pomdp.update(belief, state, action, reward, next_state), _BELIEF_DECIMALS)
-    return belief / belief.sum()
+    """Bayes' rule; a belief that is the prior but for environments ruled out is so to the last bit.
+
+    Where observations only rule out, histories in another order thus meet in the same belief, and the reachable
+    beliefs are as few as they are.
+    """
+    belief = pomdp.update(belief, state, action, reward, next_state)
+    left = np.where(belief > 0.0, pomdp.prior, 0.0)
+    left = left / left.sum()
+    return left if np.allclose(belief, left, rtol=1e-9, atol=0.0) else belief
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +93,7 @@ class Qmdp:
     """Act as if all were revealed after this step: argmax_a sum_m b(m) Q*_m(s, a), the first of equals.
 
     It plans over the belief, but never to learn something (Littman, Cassandra and Kaelbling 1995). An
-    `AdaptivePolicy`; its memory is the belief (M,), to 12 decimals.
+    `AdaptivePolicy`; its memory is the belief (M,).
 
     Attributes:
         pomdp: the epistemic POMDP; the policy acts on the states of its family (with the time in them where
@@ -116,4 +125,4 @@ class Qmdp:
         self, memory: NDArray[np.float64], state: int, action: int, reward: float, next_state: int
     ) -> NDArray[np.float64]:
         """Bayes' rule."""
-        return rounded_update(self.pomdp, memory, state, action, reward, next_state)
+        return canonical_update(self.pomdp, memory, state, action, reward, next_state)

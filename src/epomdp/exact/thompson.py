@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.exact.belief import AdaptivePolicy, EpistemicPOMDP
-from epomdp.exact.certainty import rounded_update
+from epomdp.exact.certainty import canonical_update
 from epomdp.exact.mdp import optimal_policies, policy_values
 from epomdp.exact.policy_evaluation import evaluate, roll_out
 
@@ -18,7 +18,7 @@ from epomdp.exact.policy_evaluation import evaluate, roll_out
 class StepSampling:
     """Draw an environment from the belief at every step and take its optimal action (Thompson 1933).
 
-    An `AdaptivePolicy`; its memory is the belief (M,), to 12 decimals.
+    An `AdaptivePolicy`; its memory is the belief (M,).
 
     Attributes:
         pomdp: the epistemic POMDP, whose family's states the policy acts on.
@@ -49,7 +49,7 @@ class StepSampling:
         self, memory: NDArray[np.float64], state: int, action: int, reward: float, next_state: int
     ) -> NDArray[np.float64]:
         """Bayes' rule."""
-        return rounded_update(self.pomdp, memory, state, action, reward, next_state)
+        return canonical_update(self.pomdp, memory, state, action, reward, next_state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,5 +139,7 @@ def appraise(
     return Appraisal(sampled.mean, sampled.lower, sampled.upper, False)
 
 
-def _shares(actions: NDArray[np.int64], weights: NDArray[np.float64], num_actions: int) -> NDArray[np.float64]:
+def _shares(
+    actions: NDArray[np.int64], weights: NDArray[np.float64], num_actions: int
+) -> NDArray[np.float64]:
     return np.bincount(actions, weights=weights, minlength=num_actions)
