@@ -68,10 +68,9 @@ def contexts(goals, starts):
     return {"goal": np.asarray(goals), "start": np.asarray(starts)}
 
 
-def replay(env, values, m, actions):
+def replay(env, step_once, values, m, actions):
     """What an episode shows, (observation, reward, terminated) a step, until it terminates."""
     context = jax.tree.map(lambda leaf: leaf[m], values)
-    step_once = jax.jit(env.step)
     state, seen = env.reset(jax.random.key(9), context)
     shown = [int(seen)]
     for action in actions:
@@ -106,11 +105,14 @@ def test_families_behave_like_their_environments(starts):
     family = enumerate_family(env, values, 0.5)
     shared = len(set(starts)) == 1
     assert family.horizon == 12 + (not shared)
-    rng = np.random.default_rng(0)
+    rng, step_once = np.random.default_rng(0), jax.jit(env.step)
     for m in (0, 1, 2):
         for _ in range(15):
             actions = rng.integers(2, size=12).tolist()
-            expected, found = replay(env, values, m, actions), replay_family(family, m, actions, shared)
+            expected, found = (
+                replay(env, step_once, values, m, actions),
+                replay_family(family, m, actions, shared),
+            )
             assert len(expected) == len(found) and expected[0] == found[0]
             for (seen, reward, over), (shown, paid, end) in zip(expected[1:], found[1:], strict=True):
                 assert (over, reward) == (end, pytest.approx(paid))
