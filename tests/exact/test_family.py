@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epomdp.errors import BadInput
-from epomdp.exact import mdp
+from epomdp.exact import mdp, memory
 from epomdp.exact.family import Family
 
 
@@ -220,6 +220,15 @@ def test_layers_leave_out_what_is_not_reached_and_merge_ends():
     assert layered.times.tolist() == [0, 1, 10]
     assert layered.row(1, 1, 0)[0].tolist() == [2] and layered.row(1, 1, 0)[1].tolist() == [1.0]
     assert (mdp.optimal_values(layered) @ layered.initial).tolist() == [3.0, 3.0]
+
+
+def test_dense_transitions_and_layers_too_large_for_memory_are_refused(parts, monkeypatch):
+    family = Family.from_arrays(**parts, horizon=5)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 500.0)
+    with pytest.raises(BadInput, match="dense transitions: needs about"):
+        family.dense_transitions()
+    with pytest.raises(BadInput, match="21 states with time in them: needs about"):
+        family.layered()
 
 
 def test_a_start_in_an_end_and_no_horizon():

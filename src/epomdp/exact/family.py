@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from epomdp.errors import BadInput
 from epomdp.exact import family_checks as checks
+from epomdp.exact.memory import require_memory
 
 if TYPE_CHECKING:
     from epomdp.exact.layered import LayeredFamily
@@ -159,6 +160,7 @@ class Family:
     def dense_transitions(self) -> NDArray[np.float64]:
         """(M, S, A, S) dense transition probabilities; for small families."""
         M, S, A = self.rewards.shape
+        require_memory(8.0 * M * S * A * S, "dense transitions", "use the sparse rows")
         dense = np.zeros((M * S * A, S))
         dense[np.repeat(np.arange(M * S * A), np.diff(self.indptr)), self.successors] = self.probabilities
         return dense.reshape(M, S, A, S)

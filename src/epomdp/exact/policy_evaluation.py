@@ -22,7 +22,8 @@ class Evaluation(NamedTuple):
 
     Attributes:
         lower, upper: bounds on its value at the start of an episode, the mean over the prior.
-        environment_lower, environment_upper: (M,) bounds on its value in each environment.
+        environment_lower, environment_upper: (M,) bounds on its value in each environment; NaN where an
+            adaptive policy was not asked, since its prior rules the environment out.
         exact: whether every memory that the policy can come to have was looked at.
         nodes: number of pairs of memory and state that were.
     """
@@ -86,8 +87,10 @@ def evaluate(pomdp: EpistemicPOMDP, policy: AdaptivePolicy, max_nodes: int = 100
         upper = _chain_values(family, tree, mdp.optimal_values(family))
         worst = -mdp.optimal_values(replace(family, rewards=-family.rewards))
         lower = _chain_values(family, tree, worst)
+    values = float(pomdp.prior @ lower), float(pomdp.prior @ upper)
+    known = pomdp.prior > 0
     return Evaluation(
-        float(pomdp.prior @ lower), float(pomdp.prior @ upper), lower, upper, exact, len(tree.nodes)
+        *values, np.where(known, lower, np.nan), np.where(known, upper, np.nan), exact, len(tree.nodes)
     )
 
 
