@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import signal
 import threading
@@ -79,6 +80,11 @@ class Settings:
                 f"--seed {settings.seed} and --evaluations {settings.evaluations} must not be negative"
             )
         return settings
+
+
+def as_stored(value: Any) -> Any:
+    """A setting as it comes back from `config.json`."""
+    return json.loads(json.dumps(value))
 
 
 class Progress(NamedTuple):

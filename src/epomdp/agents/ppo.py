@@ -89,7 +89,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(config: Config, observation: jax.ShapeDtypeStruct, num_actions: int, key: Array) -> Learner:
     """A fresh network and optimizer."""
-    params = ActorCritic(observation, num_actions, config.hidden, key)
+    params: Params = ActorCritic(observation, num_actions, config.hidden, key)
     return Learner(params, optimizer(config).init(params))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -95,3 +96,23 @@ def _convert(name: str, value: Any, default: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         kind = "true or false" if isinstance(default, bool) else f"like {default!r}"
         raise BadInput(f"{name} is {value!r}; it wants a value {kind}") from None
+
+
+def all_options() -> dict[str, tuple[Any, str]]:
+    """Every hyperparameter of any agent: its default and its meaning."""
+    found: dict[str, tuple[Any, str]] = {}
+    for known in AGENTS.values():
+        found = _described(known.config) | found
+    return found
+
+
+def _described(config: Any) -> dict[str, tuple[Any, str]]:
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    described: dict[str, tuple[Any, str]] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            described |= _described(value)
+        else:
+            described[field.name] = (value, hints[field.name].__metadata__[0])
+    return described

@@ -1,0 +1,100 @@
+"""What the command line shows: tables on standard output, progress and warnings on standard error."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from epomdp import train as training
+
+error_console = Console(stderr=True)
+
+
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A plain table on standard output; the first column is left-aligned, the others right-aligned."""
+    table = Table(title=Text(title), title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    # Piped into a file there is no terminal whose width counts.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def score_cell(score: dict[str, Any] | None) -> str:
+    """A mean with its interval."""
+    if score is None:
+        return ""
+    low, high = score["interval"]
+    return f"{score['mean']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def share_cell(score: dict[str, Any] | None) -> str:
+    """A solve rate in percent."""
+    return "" if score is None else f"{100 * score['solve_rate']:.1f} %"
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} steps/s")
+
+
+class _Returns(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        train, validation = task.fields["train"], task.fields["validation"]
+        return Text(f"train {_or_dash(train)}  validation {_or_dash(validation)}")
+
+
+def _or_dash(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+@contextmanager
+def training_bar(description: str) -> Iterator[Callable[[training.Progress], None]]:
+    """A progress bar: share done, steps per second, time left, training and validation return."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        _Speed(),
+        TimeRemainingColumn(),
+        _Returns(),
+    )
+    with Progress(*columns, console=error_console) as bar:
+        task = None
+
+        def advance(progress: training.Progress) -> None:
+            # Shown from the first update on: what fails before it leaves one line and no empty bar.
+            nonlocal task
+            if task is None:
+                task = bar.add_task(description, total=1, train=math.nan, validation=math.nan)
+            bar.update(
+                task,
+                total=progress.total_steps,
+                completed=progress.steps,
+                train=progress.train_return,
+                validation=progress.validation_return,
+            )
+
+        yield advance
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings as one line each on standard error."""
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        error_console.print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

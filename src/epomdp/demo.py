@@ -1,0 +1,284 @@
+"""The main job: the guessing game on real images, agents beside the exact optimum, in a few minutes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from epomdp import console, problems, results, statistics
+from epomdp import train as training
+from epomdp.agents import policies
+from epomdp.agents.policies import Policy
+from epomdp.contexts import ContextSet
+from epomdp.errors import BadInput
+from epomdp.evaluate import evaluate
+from epomdp.problems import Problem
+from epomdp.references import References, references
+from epomdp.results import Evaluation
+from epomdp.runs import Run
+from epomdp.train import Settings, Setup
+
+MEMBERS = 4
+EPISODES = 10
+
+
+class Trained(NamedTuple):
+    """An agent of the demo: its run's folder, its share of the steps, and its policies' names in the tables."""
+
+    folder: str
+    agent: str
+    share: float
+    shown: dict[str, str]
+
+
+TRAINED = (
+    Trained(
+        "ppo",
+        "ppo",
+        1.0,
+        {"greedy": "ppo-greedy", "sampled": "ppo-sampled", "elimination": "ppo-elimination"},
+    ),
+    Trained(
+        "ppo-quarter", "ppo", 1 / MEMBERS, {"sampled": "ppo-quarter-sampled", "greedy": "ppo-quarter-greedy"}
+    ),
+    Trained("unlinked", "unlinked", 1.0, {"linked": "unlinked", "elimination": "unlinked-elimination"}),
+    Trained("leep-mean", "leep-mean", 1.0, {"linked": "leep-mean"}),
+    Trained(
+        "leep", "leep", 1.0, {"greedy": "leep-greedy", "linked": "leep", "elimination": "leep-elimination"}
+    ),
+)
+
+DESCRIPTIONS = {
+    "random": "uniform guesses",
+    "random-elimination": "uniform guesses, none twice",
+    "ppo-greedy": "standard RL deployed as usual: the most probable guess, always",
+    "ppo-sampled": "guesses drawn from PPO's policy",
+    "ppo-elimination": "PPO's most probable guess not yet shown wrong",
+    "ppo-quarter-sampled": "PPO with the steps of one member only, sampled",
+    "ppo-quarter-greedy": "PPO with the steps of one member only, greedy",
+    "unlinked": "the ensemble without the penalty, sampled from the max link",
+    "unlinked-elimination": "the unlinked ensemble's most probable guess not yet shown wrong",
+    "leep-mean": "LEEP with the mean link, sampled",
+    "leep-greedy": "the linked policy's most probable guess, always",
+    "leep": "LEEP as published: guesses drawn from the linked policy",
+    "leep-elimination": "LEEP's most probable guess not yet shown wrong",
+}
+
+LADDER = ("leep-elimination", "leep", "unlinked", "ppo-sampled", "ppo-greedy")
+"""The order of test returns expected beforehand, best first."""
+
+
+class Outcome(NamedTuple):
+    """All that the demo has found.
+
+    Attributes:
+        played: policy -> split -> one record a seed of returns (contexts, episodes), and of solved flags.
+        ids: split -> ids of the contexts, one list a seed.
+        references: one a seed.
+        runs: folder -> one run a seed.
+    """
+
+    problem: Problem
+    played: dict[str, dict[str, list[Any]]]
+    ids: dict[str, list[list[str]]]
+    references: list[References]
+    runs: dict[str, list[Run]]
+
+
+def run(out: str | Path, *, seeds: int = 5, steps: int | None = None) -> dict[str, Any]:
+    """Train, evaluate and report; what an interrupted demo has finished in `out` is used again.
+
+    Returns:
+        The object that `epomdp demo --json` prints.
+
+    Raises:
+        BadInput: counts below one, or an output directory that holds something else.
+    """
+    from epomdp.demo_page import write_demo_page
+
+    if seeds < 1:
+        raise BadInput(f"--seeds is {seeds}; it must be at least 1")
+    folder = Path(out)
+    _check_folder(folder)
+    outcome = _play(folder, seeds, problems.entry("guess").steps if steps is None else steps)
+    report = summarise(outcome)
+    report["page"] = str(write_demo_page(outcome, report, folder / "report.html"))
+    return report
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise BadInput(f"{folder}: is a file; --out wants a directory")
+    strange = [p for p in folder.glob("*") if not p.name.startswith("seed-") and p.name != "report.html"]
+    if strange:
+        raise BadInput(f"{folder}: holds {strange[0].name}, which is not the demo's; choose another --out")
+
+
+def _play(folder: Path, seeds: int, steps: int) -> Outcome:
+    problem = problems.make("guess", problems.entry("guess").options)
+    played: dict[str, dict[str, list[Any]]] = {}
+    ids: dict[str, list[list[str]]] = {split: [] for split in results.SPLITS}
+    found: list[References] = []
+    runs: dict[str, list[Run]] = {trained.folder: [] for trained in TRAINED}
+    for seed in range(seeds):
+        setup = None
+        for trained in TRAINED:
+            run, setup, evaluation = _finish(folder / f"seed-{seed}" / trained.folder, trained, seed, steps)
+            runs[trained.folder].append(run)
+            for policy, name in trained.shown.items():
+                _record(played, name, evaluation.episodes[policy])
+        assert setup is not None
+        for name, policy in _untrained(problem).items():
+            parts = {split: getattr(setup.parts, split) for split in results.SPLITS}
+            _record(
+                played,
+                name,
+                {
+                    s: evaluate(problem.env, policy, (), part, episodes=EPISODES, seed=seed)
+                    for s, part in parts.items()
+                },
+            )
+        for split in results.SPLITS:
+            ids[split].append(list(getattr(setup.parts, split).ids))
+        found.append(_references(problem, setup, seed))
+    return Outcome(problem, played, ids, found, runs)
+
+
+def _record(played: dict[str, dict[str, list[Any]]], name: str, episodes: dict[str, Any]) -> None:
+    for split in results.SPLITS:
+        played.setdefault(name, {s: [] for s in results.SPLITS})[split].append(episodes[split])
+
+
+def _finish(path: Path, trained: Trained, seed: int, steps: int) -> tuple[Run, Setup, Evaluation]:
+    """The run in `path`, trained and evaluated; what is there already is not done again."""
+    settings = Settings("guess", trained.agent, steps=max(1, round(steps * trained.share)), seed=seed)
+    with console.training_bar(str(path)) as advance:
+        if not (path / "config.json").exists():
+            run = training.train(settings, path, on_progress=advance)
+        else:
+            _check_same(path, settings)
+            run = training.resume(path, on_progress=advance)
+    _, setup, _ = training.load(path)
+    if (path / "evaluation.json").exists():
+        evaluation = results.read_evaluation(path)
+    else:
+        evaluation = results.evaluate_run(path, episodes=EPISODES, seed=seed)
+    return run, setup, evaluation
+
+
+def _check_same(path: Path, settings: Settings) -> None:
+    config = Run(path).config
+    wanted = settings.resolved()
+    for name in (
+        "env_options",
+        "agent_options",
+        "train_contexts",
+        "validation_contexts",
+        "test_contexts",
+        "steps",
+    ):
+        if config[name] != training.as_stored(getattr(wanted, name)):
+            raise BadInput(f"{path}: was trained with another {name}; choose another --out, or remove it")
+
+
+def _untrained(problem: Problem) -> dict[str, Policy]:
+    A, limit = problem.env.num_actions, problem.env.max_episode_steps
+    uniform = policies.uniform(A)
+    return {
+        "random": policies.sampled(uniform, DESCRIPTIONS["random"]),
+        "random-elimination": policies.eliminating(
+            uniform, A, limit, DESCRIPTIONS["random-elimination"], policies.pick_sampled
+        ),
+    }
+
+
+def _references(problem: Problem, setup: Setup, seed: int) -> References:
+    def images_and_labels(part: ContextSet):
+        return part.values["image"], part.values["label"]
+
+    return references(
+        *images_and_labels(setup.parts.train),
+        *images_and_labels(setup.parts.test),
+        limit=problem.env.max_episode_steps,
+        num_labels=problem.env.num_actions,
+        seed=seed,
+    )
+
+
+def summarise(outcome: Outcome) -> dict[str, Any]:
+    """Figures of every policy and reference, and what came of what was expected."""
+    table = {name: _scores(outcome, name) for name in DESCRIPTIONS}
+    names = ("informed", "elimination", "memoryless", "sampling", "argmax", "random-elimination", "uniform")
+    estimates = {
+        name: statistics.mean([r.returns[name] for r in outcome.references], ids=outcome.ids["test"])
+        for name in names
+    }
+    return {
+        "policies": table,
+        "references": {name: estimate.value for name, estimate in estimates.items()},
+        "reference_intervals": {name: list(estimate.interval) for name, estimate in estimates.items()},
+        "promised": {
+            name: float(np.mean([r.promised[name].mean() for r in outcome.references])) for name in names
+        },
+        "claims": _claims(outcome),
+    }
+
+
+def _scores(outcome: Outcome, name: str) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    for split, episodes in outcome.played[name].items():
+        solved = [e.solved.astype(float) for e in episodes]
+        scores[split] = statistics.summarise(
+            [e.returns for e in episodes], solved, ids=outcome.ids[split]
+        ).to_json()
+    returns = [[e.returns for e in outcome.played[name][split]] for split in results.SPLITS]
+    gap = statistics.gap(*returns, ids=(outcome.ids["train"], outcome.ids["test"]))
+    return scores | {"gap": gap.to_json()}
+
+
+def _claims(outcome: Outcome) -> list[dict[str, Any]]:
+    """The expected order, pair by pair; linking beside elimination; the learned posterior beside the classifiers'."""
+    pairs = [
+        *itertools.pairwise(LADDER),
+        ("ppo-elimination", "leep"),
+        ("leep", "ppo-quarter-sampled"),
+    ]
+    claims = []
+    for better, worse in pairs:
+        first, second = ([e.returns for e in outcome.played[name]["test"]] for name in (better, worse))
+        claims.append(_claim(outcome, better, worse, first, second))
+    reference = [r.returns["elimination"][:, None] for r in outcome.references]
+    for name in ("ppo-elimination", "leep-elimination"):
+        learned = [e.returns.mean(axis=1, keepdims=True) for e in outcome.played[name]["test"]]
+        claims.append(_claim(outcome, name, "elimination by the classifiers", learned, reference))
+    return claims
+
+
+def _claim(
+    outcome: Outcome, a: str, b: str, first: list[np.ndarray], second: list[np.ndarray]
+) -> dict[str, Any]:
+    ids = (outcome.ids["test"], outcome.ids["test"])
+    return {
+        "better": a,
+        "worse": b,
+        "difference": statistics.difference(first, second, ids=ids).to_json(),
+        "probability_of_improvement": statistics.probability_of_improvement(first, second, ids=ids).to_json(),
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """One table and the path of the page."""
+    rows = [
+        [name, *(console.score_cell(scores[s]) for s in results.SPLITS), console.share_cell(scores["test"])]
+        for name, scores in report["policies"].items()
+    ]
+    for name, value in report["references"].items():
+        low, high = report["reference_intervals"][name]
+        rows.append([f"exact: {name}", "", f"{value:.2f} [{low:.2f}, {high:.2f}]", ""])
+    console.show_table(
+        "Guessing game: mean return", ["policy", "train images", "test images", "test solved"], rows
+    )
+    print(f"page: {report['page']}")

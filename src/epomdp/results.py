@@ -1,0 +1,224 @@
+"""From runs to figures: evaluate a run, keep every episode's return, and summarise runs of several seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from epomdp import files, statistics
+from epomdp import train as training
+from epomdp.errors import BadInput
+from epomdp.evaluate import Episodes, evaluate
+from epomdp.runs import Run
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run's episodes.
+
+    Attributes:
+        config: the run's configuration.
+        steps: environment steps, over the whole ensemble, that the evaluated checkpoint had learned from.
+        ids: split -> id of each context.
+        episodes: policy -> split -> episodes, contexts in the order of `ids`.
+    """
+
+    config: dict[str, Any]
+    steps: int
+    ids: dict[str, list[str]]
+    episodes: dict[str, dict[str, Episodes]]
+
+    @property
+    def default_policy(self) -> str:
+        """The policy that the agent is meant to be deployed with."""
+        return next(iter(self.episodes))
+
+
+def evaluate_run(
+    path: str | Path, *, splits: Sequence[str] = SPLITS, episodes: int = 10, seed: int = 0
+) -> Evaluation:
+    """Play every policy of a run's agent in its contexts and write `evaluation.json`.
+
+    Args:
+        episodes: episodes in each context.
+        seed: of the episodes' random numbers.
+
+    Raises:
+        BadInput: no run, no checkpoint in it yet, or a number of episodes below one.
+    """
+    if episodes < 1:
+        raise BadInput(f"--episodes is {episodes}; it must be at least 1")
+    run, setup, settings = training.load(path)
+    checkpoint = training.restore(run, setup, settings)
+    if checkpoint.update == 0:
+        raise BadInput(f"{path}: has no checkpoint yet; go on with: epomdp train --resume {path}")
+    params = setup.agent.params(checkpoint.state.learners)
+    played = {
+        name: {
+            split: evaluate(
+                setup.problem.env, policy, params, getattr(setup.parts, split), episodes=episodes, seed=seed
+            )
+            for split in splits
+        }
+        for name, policy in setup.agent.policies.items()
+    }
+    ids = {split: list(getattr(setup.parts, split).ids) for split in splits}
+    evaluation = Evaluation(run.config, checkpoint.steps, ids, played)
+    files.write_json(run.path / "evaluation.json", _to_json(evaluation, seed))
+    return evaluation
+
+
+def read_evaluation(path: str | Path) -> Evaluation:
+    """What `evaluate_run` has written in a run directory.
+
+    Raises:
+        BadInput: no run, or not evaluated yet.
+    """
+    run = Run(path)
+    try:
+        stored = json.loads((run.path / "evaluation.json").read_text())
+        played = {
+            name: {
+                split: Episodes(*(np.asarray(x) for x in record.values())) for split, record in splits.items()
+            }
+            for name, splits in stored["policies"].items()
+        }
+        return Evaluation(run.config, stored["steps"], stored["ids"], played)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: is not evaluated yet; run: epomdp evaluate {path}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(
+            f"{path}: its evaluation.json cannot be read; run again: epomdp evaluate {path}"
+        ) from None
+
+
+def _to_json(evaluation: Evaluation, seed: int) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "steps": evaluation.steps,
+        "seed": seed,
+        "ids": evaluation.ids,
+        "policies": {
+            name: {split: episodes._asdict() for split, episodes in splits.items()}
+            for name, splits in evaluation.episodes.items()
+        },
+    }
+
+
+def summary(evaluations: Sequence[Evaluation], policy: str, split: str) -> statistics.Summary:
+    """One policy on one split, over runs that differ in their seed."""
+    records = [e.episodes[policy][split] for e in evaluations]
+    return statistics.summarise(
+        [r.returns for r in records],
+        [r.solved.astype(float) for r in records],
+        ids=[e.ids[split] for e in evaluations],
+    )
+
+
+def gap(evaluations: Sequence[Evaluation], policy: str) -> statistics.Estimate:
+    """Mean training minus mean test return of one policy, paired by seed."""
+    train, test = ([e.episodes[policy][split].returns for e in evaluations] for split in SPLITS)
+    ids = tuple([e.ids[split] for e in evaluations] for split in SPLITS)
+    return statistics.gap(train, test, ids=(ids[0], ids[1]))
+
+
+def scores(evaluations: Sequence[Evaluation], policy: str) -> dict[str, Any]:
+    """`{"train": R, "test": R, "gap": {...}}` with what the evaluations hold."""
+    held = [split for split in SPLITS if split in evaluations[0].episodes[policy]]
+    result: dict[str, Any] = {split: summary(evaluations, policy, split).to_json() for split in held}
+    if len(held) == len(SPLITS):
+        result["gap"] = gap(evaluations, policy).to_json()
+    return result
+
+
+def run_report(evaluation: Evaluation) -> dict[str, Any]:
+    """The object that `epomdp evaluate --json` prints."""
+    policies = {name: scores([evaluation], name) for name in evaluation.episodes}
+    head = {"agent": evaluation.config["agent"], "env": evaluation.config["env"], "steps": evaluation.steps}
+    return head | policies[evaluation.default_policy] | {"policies": policies}
+
+
+def group(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+    """Runs that differ in nothing but their seed, together, under a short name that tells them apart.
+
+    Raises:
+        BadInput: runs of different environments, or two runs with the same settings and seed.
+    """
+    problems = {json.dumps([e.config["env"], e.config["env_options"]], sort_keys=True) for e in evaluations}
+    if len(problems) > 1:
+        raise BadInput(
+            f"the runs are of different environments ({', '.join(sorted(problems))}); compare like with like"
+        )
+    by_settings: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        by_settings.setdefault(json.dumps(_identity(evaluation), sort_keys=True), []).append(evaluation)
+    for runs in by_settings.values():
+        seeds = [e.config["seed"] for e in runs]
+        if len(set(seeds)) < len(seeds):
+            raise BadInput(
+                f"two runs of {runs[0].config['agent']} have the same settings and seed; name each run once"
+            )
+    names = _short_names([_identity(runs[0]) for runs in by_settings.values()])
+    return dict(zip(names, by_settings.values(), strict=True))
+
+
+def _identity(evaluation: Evaluation) -> dict[str, Any]:
+    config = evaluation.config
+    sizes = {name: config[name] for name in ("train_contexts", "validation_contexts", "test_contexts")}
+    return {"agent": config["agent"], "steps": evaluation.steps} | sizes | config["agent_options"]
+
+
+def _short_names(identities: list[dict[str, Any]]) -> list[str]:
+    """The agent's name, and where several have it, the settings in which they differ."""
+    names = []
+    for identity in identities:
+        alike = [other for other in identities if other["agent"] == identity["agent"]]
+        varying = [key for key in identity if len({json.dumps(other.get(key)) for other in alike}) > 1]
+        suffix = ", ".join(f"{key} {identity[key]}" for key in varying)
+        names.append(f"{identity['agent']} ({suffix})" if suffix else identity["agent"])
+    return names
+
+
+def comparison(groups: dict[str, list[Evaluation]]) -> dict[str, Any]:
+    """The object that `epomdp compare --json` prints: each group's scores, and each pair's difference on test."""
+    described = {
+        name: {
+            "agent": runs[0].config["agent"],
+            "env": runs[0].config["env"],
+            "steps": runs[0].steps,
+            "seeds": [e.config["seed"] for e in runs],
+            "default_policy": runs[0].default_policy,
+            "policies": {policy: scores(runs, policy) for policy in runs[0].episodes},
+        }
+        for name, runs in groups.items()
+    }
+    names = list(groups)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return {"groups": described, "comparisons": [_pair(groups, a, b) for a, b in pairs]}
+
+
+def _pair(groups: dict[str, list[Evaluation]], a: str, b: str) -> dict[str, Any]:
+    """Default policies on test contexts; seeds that both have are paired."""
+    by_seed = [{e.config["seed"]: e for e in groups[name]} for name in (a, b)]
+    shared = sorted(by_seed[0].keys() & by_seed[1].keys())
+    if not shared:
+        raise BadInput(f"{a} and {b} have no seed in common; train both with the same seeds to pair them")
+    first, second = ([runs[seed] for seed in shared] for runs in by_seed)
+    returns = [[e.episodes[e.default_policy]["test"].returns for e in runs] for runs in (first, second)]
+    ids = ([e.ids["test"] for e in first], [e.ids["test"] for e in second])
+    difference = statistics.difference(*returns, ids=ids)
+    improvement = statistics.probability_of_improvement(*returns, ids=ids)
+    return {
+        "a": a,
+        "b": b,
+        "seeds": shared,
+        "difference": difference.to_json(),
+        "probability_of_improvement": improvement.to_json(),
+    }
