@@ -70,20 +70,21 @@ class _Box:
         self.bound = bound
 
     def copy(self) -> _Box:
-        arrays = (self.lower, self.upper, self.high, self.low, self.most, self.least)
-        return _Box(*(array.copy() for array in arrays), self.bound)
+        bounds = (self.high.copy(), self.low.copy(), self.most.copy(), self.least.copy())
+        return _Box(self.lower.copy(), self.upper.copy(), *bounds, self.bound)
 
 
 class _Boxes:
     def __init__(self, family: Family, policy: NDArray[np.float64], value: float, slack: float):
         M, S, A = family.rewards.shape
-        self.family = family
         self.policy = policy
         self.target = value + slack
         self.dropped = value
         self.open: list[tuple[float, int, _Box, int, int, float]] = []
         self.count = 0
-        self.arrays = (family.indptr, family.successors, family.probabilities)
+        arrays = (family.indptr, family.successors, family.probabilities)
+        self.dynamics = (*arrays, family.rewards, family.discount)
+        self.start = (family.initial, family.weights)
         longest = 1.0 / (1.0 - family.discount)
         self.tolerance = 1e-8 * max(1.0, float(np.abs(family.rewards).max()))
         everything = _Box(
@@ -111,30 +112,35 @@ class _Boxes:
 
     def _add(self, box: _Box) -> None:
         """Shrink and bound a box; keep it if it promises more than the target."""
-        family = self.family
-        dynamics = (*self.arrays, family.rewards, family.discount)
-        start = (family.initial, family.weights)
-        for _ in range(3):
-            box_values(*dynamics, box.lower, box.upper, 1.0, self.tolerance, box.high)
-            box.bound = min(box.bound, informed_bound(*start, box.high))
-            if box.bound <= self.target:
-                self.dropped = max(self.dropped, box.bound)
-                return
-            box_values(*dynamics, box.lower, box.upper, -1.0, self.tolerance, box.low)
-            bounds = (box.high, box.low, box.most, box.least)
-            rise, fall = slopes(*dynamics, *start, box.lower, box.upper, self.tolerance, *bounds)
-            if not shrink(box.lower, box.upper, fall):
-                break
-        centre, added = centre_bound(*dynamics, *start, box.lower, box.upper, rise, fall, box.low)
-        curved = centre + added.sum()
-        if min(box.bound, curved) <= self.target:
-            self.dropped = max(self.dropped, min(box.bound, curved))
+        slope_bounds = self._tighten(box)
+        # What is cut off makes the bounds of the rest tighter, but less and less.
+        for _ in range(2):
+            if slope_bounds is not None and shrink(box.lower, box.upper, slope_bounds[1]):
+                slope_bounds = self._tighten(box)
+        if slope_bounds is None:
+            self.dropped = max(self.dropped, box.bound)
             return
-        box.bound = min(box.bound, curved)
-        cost, variance = contested(*dynamics, *start, box.lower, box.upper, box.high, box.most)
+        problem = (*self.dynamics, *self.start, box.lower, box.upper)
+        centre, added = centre_bound(*problem, *slope_bounds, box.low)
+        box.bound = min(box.bound, centre + added.sum())
+        if box.bound <= self.target:
+            self.dropped = max(self.dropped, box.bound)
+            return
+        cost, variance = contested(*problem, box.high, box.most)
         state, action = _branch(box.upper - box.lower, cost, variance, added)
         heapq.heappush(self.open, (-box.bound, self.count, box, state, action, self._cut(box, state, action)))
         self.count += 1
+
+    def _tighten(self, box: _Box) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Bounds of the slopes over a box, or None where it promises too little to need them."""
+        sides = (box.lower, box.upper)
+        box_values(*self.dynamics, *sides, 1.0, self.tolerance, box.high)
+        box.bound = min(box.bound, informed_bound(*self.start, box.high))
+        if box.bound <= self.target:
+            return None
+        box_values(*self.dynamics, *sides, -1.0, self.tolerance, box.low)
+        bounds = (box.high, box.low, box.most, box.least)
+        return slopes(*self.dynamics, *self.start, *sides, self.tolerance, *bounds)
 
     def _cut(self, box: _Box, state: int, action: int) -> float:
         """The middle, unless that is next to the best policy: a cut through it leaves it in both halves."""

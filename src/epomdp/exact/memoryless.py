@@ -64,7 +64,8 @@ def best_deterministic(
     Args:
         family: M environments.
         starts: memoryless policies to try, (S,) actions or (S, A) probabilities (rounded).
-        upper: a bound on any policy's value that is known already, such as the Bayes-optimal upper bound.
+        upper: a bound on any policy's value that is known already, such as the Bayes-optimal upper bound;
+            the informed value is worked out if there is none.
         time_limit: seconds; None for none. The best policy among the starts is returned in any case.
         seed: of the random kicks.
 
@@ -74,7 +75,7 @@ def best_deterministic(
     returns = MemorylessReturn(family, clock.deadline)
     search = _DeterministicSearch(returns, clock)
     search.run(_starts(family, starts), np.random.default_rng(seed))
-    ceiling = min(upper, float(family.weights @ optimal_values(returns.inner) @ returns.inner.initial))
+    ceiling = upper if np.isfinite(upper) else _informed(returns.inner)
     actions, value = search.actions, search.value
     if ceiling > value + _slack(value):
         ceiling, better = bound_deterministic(returns, actions, ceiling, _slack(value), clock.deadline)
@@ -103,7 +104,8 @@ def best_stochastic(
         family: M environments.
         deterministic: result of `best_deterministic`; searched for in half of the time if not given.
         starts: memoryless policies to start from as well, (S,) actions or (S, A) probabilities.
-        upper: a bound on any policy's value that is known already, such as the Bayes-optimal upper bound.
+        upper: a bound on any policy's value that is known already, such as the Bayes-optimal upper bound;
+            the informed value is worked out if there is none.
         time_limit: seconds; None for none.
         seed: of the random starts.
     """
@@ -128,7 +130,7 @@ def best_stochastic(
         reached = returns.value(found)
         if reached > value:
             policy, value = found, reached
-    ceiling = min(upper, float(family.weights @ optimal_values(returns.inner) @ returns.inner.initial))
+    ceiling = upper if np.isfinite(upper) else _informed(returns.inner)
     if ceiling > value + _slack(value):
         ceiling = bound_stochastic(family, policy, value, ceiling, _slack(value), clock.deadline)
     return _result(policy, value, ceiling)
@@ -243,6 +245,10 @@ def _starts(family: Family, given: Sequence[ArrayLike]) -> Iterable[NDArray[np.i
     likely = np.argsort(-family.weights, kind="stable")[:_OWN_POLICIES]
     for m in likely[family.weights[likely] > 0]:
         yield own_policy(family.select([m], [1.0]))
+
+
+def _informed(family: Family) -> float:
+    return float(family.weights @ optimal_values(family) @ family.initial)
 
 
 def _slack(value: float) -> float:

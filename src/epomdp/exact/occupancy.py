@@ -104,7 +104,8 @@ class MemorylessReturn:
         shape = self.family.rewards.shape[1:]
         tied = np.zeros(shape)
         np.add.at(tied, self.rows, gradient)
-        visits = np.bincount(self.rows, weights=np.where(self._idle(), 0, occupancy), minlength=shape[0])
+        visits = np.zeros(shape[0])
+        np.add.at(visits, self.rows, np.where(self._idle(), 0.0, occupancy))
         return Evaluation(float(value), tied, visits)
 
     def single_changes(self, policy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -176,7 +177,7 @@ class MemorylessReturn:
         for m in np.flatnonzero(weights):
             if time.monotonic() > self.deadline:
                 raise OutOfTime
-            transitions = inner.matrix(m)
+            transitions = inner.matrix(int(m))
             chain = choose @ transitions
             if inner.discount == 1.0:
                 chain = sp.diags_array(np.where(self._ended[m], 0.0, 1.0)) @ chain

@@ -162,8 +162,9 @@ class _Batch(NamedTuple):
 
     @classmethod
     def empty(cls, T: int, N: int) -> _Batch:
-        kinds = (np.int64, np.int64, np.float64, np.int64, np.bool_, np.bool_)
-        return cls(*(np.zeros((T, N), dtype=kind) for kind in kinds))
+        states, actions, next_states = np.zeros((3, T, N), dtype=np.int64)
+        ended, cut = np.zeros((2, T, N), dtype=np.bool_)
+        return cls(states, actions, np.zeros((T, N)), next_states, ended, cut)
 
 
 def gae(batch: _Batch, values: Floats, discount: float, gae_lambda: float) -> Floats:

@@ -142,4 +142,6 @@ def appraise(
 def _shares(
     actions: NDArray[np.int64], weights: NDArray[np.float64], num_actions: int
 ) -> NDArray[np.float64]:
-    return np.bincount(actions, weights=weights, minlength=num_actions)
+    shares = np.zeros(num_actions)
+    np.add.at(shares, actions, weights)
+    return shares
