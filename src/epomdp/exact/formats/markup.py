@@ -37,12 +37,12 @@ class Table:
     Attributes:
         text: what they stand in.
         spans: (n, 4) start and end of the instance and of the numbers of each entry.
-        lines: (n,) line of each entry where `text` is not the file itself.
+        places: (n,) line and column of each entry where `text` is not the file itself.
     """
 
     text: NDArray[np.uint8]
     spans: NDArray[np.int64]
-    lines: list[int] | None = None
+    places: list[tuple[int, int]] | None = None
 
 
 @dataclass
@@ -78,8 +78,9 @@ class Document:
         self._parser.StartDoctypeDeclHandler = self._doctype
         top = Element("", {}, 1, 1)
         self._open.append(top)
+        text = self._shortened()
         try:
-            self._parser.Parse(self._shortened(), True)
+            self._parser.Parse(text, True)
         except expat.ExpatError as error:
             what = expat.ErrorString(error.code)
             mend = "the file is cut off" if "no element" in what or "unclosed" in what else "correct the XML"
@@ -98,9 +99,9 @@ class Document:
 
     def entry_error(self, table: Table, entry: int, offset: int, what: str) -> BadInput:
         """The one-line error `what`, said of the place `offset` in an entry of a table."""
-        if table.lines is None:
+        if table.places is None:
             return self.source.error(offset, what)
-        return BadInput(f"{self.source.path}, line {table.lines[entry]}: {what}")
+        return self._at(*table.places[entry], what)
 
     def _at(self, line: int, column: int, what: str) -> BadInput:
         return BadInput(f"{self.source.path}, line {line}, column {column}: {what}")
@@ -118,8 +119,11 @@ class Document:
             if start <= 0 or end < 0:
                 break
             if end - start >= CUT_FROM and data[start - 2] != 47:
-                spans = np.empty((_plain_entries(text, start, end, np.empty((0, 4), np.int64)), 4), np.int64)
-                if len(spans) and _plain_entries(text, start, end, spans) > 0:
+                spans = np.empty(
+                    (max(0, _plain_entries(text, start, end, np.empty((0, 4), np.int64))), 4), np.int64
+                )
+                if len(spans):
+                    _plain_entries(text, start, end, spans)
                     newlines = b"\n" * data.count(b"\n", start, end)
                     parts += [data[kept:start], f"<{self._cut_tag}/>".encode(), newlines]
                     self._cuts.append(Table(text, spans))
@@ -161,7 +165,7 @@ def table_of(document: Document, parameter: Element, values: str) -> Table:
     if parameter.table is not None:
         return parameter.table
     texts: list[bytes] = []
-    lines = []
+    places = []
     for entry in parameter.children:
         instance, numbers = entry.all("Instance"), entry.all("ProbTable", "ValueTable")
         if entry.tag != "Entry" or len(instance) != 1 or len(numbers) != 1 or len(entry.children) != 2:
@@ -169,14 +173,14 @@ def table_of(document: Document, parameter: Element, values: str) -> Table:
                 entry, f"expected <Entry> with one <Instance> and one <{values}>, found <{entry.tag[:40]}>"
             )
         texts += [instance[0].text.encode(), numbers[0].text.encode()]
-        lines.append(instance[0].line)
+        places.append((entry.line, entry.column))
     ends = np.cumsum([0, *map(len, texts)])
     spans = (
         np.column_stack([ends[:-1:2], ends[1::2], ends[1:-1:2], ends[2::2]])
         if texts
         else np.empty((0, 4), int)
     )
-    return Table(np.frombuffer(b"".join(texts), np.uint8), spans.astype(np.int64), lines)
+    return Table(np.frombuffer(b"".join(texts), np.uint8), spans.astype(np.int64), places)
 
 
 @compiled

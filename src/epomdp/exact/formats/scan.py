@@ -135,8 +135,6 @@ def _number(text, state):
     if how == NO_NUMBER:
         return 0.0, how, NOT_A_NUMBER
     state[_MARK], state[_MARK_END], state[_AT] = start, end, end
-    if not np.isfinite(value):
-        return 0.0, how, TOO_LARGE
     if state[_FUNCTION] != R and not 0.0 <= value <= 1.0:
         return value, how, NO_PROBABILITY
     return value, how, 0
@@ -260,6 +258,9 @@ def chunks(data: bytes, start: int, sizes: NDArray[np.int64], names: Names) -> I
             # The sign may stand apart from the digits; the scan has it right.
             digits = float(data[slice(*chunk.places[i])])
             chunk.values[i] = math.copysign(digits, chunk.values[i])
+            if math.isinf(digits):
+                state[_MARK], state[_MARK_END], code = *chunk.places[i], TOO_LARGE
+                break
         yield chunk
     if code != DONE:
         fields = (_MARK, _MARK_END, _KIND, _FUNCTION, _DEPTH, _ENTRY, _DONE, _COUNT)

@@ -87,7 +87,7 @@ def _numbers(text, at, end, cell, sizes, probable, records, n, mark):
         if start == end:
             return n, _TOO_FEW
         value, how = parse_number(text, start, at)
-        if how == NO_NUMBER or not np.isfinite(value):
+        if how == NO_NUMBER:
             return n, _NOT_A_NUMBER
         if probable and not 0.0 <= value <= 1.0:
             return n, _RANGE
@@ -180,6 +180,10 @@ def read_table(
     for i in np.flatnonzero(how[:n] == NEARLY):
         digits = float(table.text[slice(*places[i])].tobytes())
         value[i] = math.copysign(digits, value[i])
+        if math.isinf(digits):
+            entry = np.searchsorted(table.spans[:, 2], places[i, 0], side="right") - 1
+            what = f"the number {_shown(table, places[i])} is too large; write one below 1.8e308"
+            raise document.entry_error(table, int(entry), int(places[i, 0]), what)
     return index[:n], value[:n]
 
 
