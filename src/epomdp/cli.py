@@ -1,13 +1,14 @@
-"""The command line. Each command is parsed here and done in `commands`."""
+"""The command line. Each command is parsed here and done in `epomdp.commands`."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from epomdp import __version__
 from epomdp.errors import BadInput, EpomdpError, unknown_name
@@ -96,26 +97,67 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
-Add = Callable[[argparse.ArgumentParser], None]
-COMMANDS: dict[str, tuple[str, str, Add]] = {
-    "demo": ("the guessing game on real images: agents beside the exact optimum", "epomdp demo", _add_demo),
-    "list": ("environments and agents, a line each", "epomdp list", lambda parser: None),
-    "train": (
+def _add_solve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="family (.npz), .pomdp or .pomdpx")
+    parser.add_argument(
+        "--gap", type=float, default=1e-2, help="upper minus lower bound at the start (default 0.01)"
+    )
+    parser.add_argument(
+        "--time-limit", type=float, metavar="S", help="seconds after which the bounds reached count"
+    )
+    parser.add_argument("--hidden-rewards", action="store_true", help="the agent does not see its rewards")
+    parser.add_argument("--policy", metavar="POLICY.npz", help="also save the policy found")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--out", metavar="PAGE.html", help="also write a page")
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FILE", help=".npz, .pomdp or .pomdpx")
+    parser.add_argument("target", metavar="OUT", help=".npz, .pomdp, .pomdpx or .drn")
+    parser.add_argument(
+        "--hidden-rewards", action="store_true", help="write no rewards into the observations"
+    )
+
+
+class Command(NamedTuple):
+    """A command's meaning, an example, its options, and the module of `epomdp.commands` that does it."""
+
+    meaning: str
+    example: str
+    add: Callable[[argparse.ArgumentParser], None]
+    module: str = "learning"
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "the guessing game on real images: agents beside the exact optimum", "epomdp demo", _add_demo
+    ),
+    "list": Command("environments and agents, a line each", "epomdp list", lambda parser: None),
+    "solve": Command(
+        "bound what any policy can reach in a family of environments or a POMDP",
+        "epomdp solve family.npz --gap 0.001 --json",
+        _add_solve,
+        "exact",
+    ),
+    "convert": Command(
+        "convert between file formats", "epomdp convert family.npz family.pomdp", _add_convert, "exact"
+    ),
+    "train": Command(
         "train an agent on a few contexts",
         "epomdp train --env guess --agent leep --seed 1 --out runs/leep-1",
         _add_training,
     ),
-    "evaluate": (
+    "evaluate": Command(
         "play a run's policies on its training and test contexts",
         "epomdp evaluate runs/leep-1 --json",
         _add_evaluate,
     ),
-    "compare": (
+    "compare": Command(
         "compare evaluated runs, paired by seed",
         "epomdp compare runs/ppo-* runs/leep-* --out page.html",
         _add_compare,
     ),
-    "report": ("write a self-contained page about runs", "epomdp report runs/leep-1", _add_report),
+    "report": Command("write a self-contained page about runs", "epomdp report runs/leep-1", _add_report),
 }
 
 
@@ -134,16 +176,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if chosen is not None and chosen not in COMMANDS:
         raise unknown_name("command", chosen, COMMANDS)
     parsers: dict[str, _Parser] = {}
-    for name, (meaning, example, add) in COMMANDS.items():
+    for name, entry in COMMANDS.items():
         parsers[name] = command = commands.add_parser(
             name,
-            help=meaning,
-            description=meaning[0].upper() + meaning[1:] + ".",
-            epilog=f"example: {example}",
+            help=entry.meaning,
+            description=entry.meaning[0].upper() + entry.meaning[1:] + ".",
+            epilog=f"example: {entry.example}",
             allow_abbrev=False,
         )
         if name == chosen:
-            add(command)
+            entry.add(command)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         parsers.get(arguments.command, parser).refuse(unknown[0])
@@ -157,11 +199,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 (a failed run), 2 (bad input) or 130 (interrupted)."""
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
-        from epomdp import commands
+        module = importlib.import_module(f"epomdp.commands.{COMMANDS[arguments.command].module}")
         from epomdp.console import plain_warnings
 
         with plain_warnings():
-            getattr(commands, f"run_{arguments.command}")(arguments)
+            getattr(module, f"run_{arguments.command}")(arguments)
         return 0
     except EpomdpError as error:
         return _fail(str(error), error.exit_status)

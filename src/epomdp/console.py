@@ -7,14 +7,15 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from epomdp import train as training
+if TYPE_CHECKING:
+    from epomdp import train as training
 
 error_console = Console(stderr=True)
 
@@ -69,23 +70,25 @@ def training_bar(description: str) -> Iterator[Callable[[training.Progress], Non
         TimeRemainingColumn(),
         _Returns(),
     )
-    with Progress(*columns, console=error_console) as bar:
-        task = None
+    bar = Progress(*columns, console=error_console)
+    task = bar.add_task(description, total=1, train=math.nan, validation=math.nan)
 
-        def advance(progress: training.Progress) -> None:
-            # Shown from the first update on: what fails before it leaves one line and no empty bar.
-            nonlocal task
-            if task is None:
-                task = bar.add_task(description, total=1, train=math.nan, validation=math.nan)
-            bar.update(
-                task,
-                total=progress.total_steps,
-                completed=progress.steps,
-                train=progress.train_return,
-                validation=progress.validation_return,
-            )
+    def advance(progress: training.Progress) -> None:
+        # Shown from the first update on: what fails before it leaves its one line and no empty bar.
+        bar.start()
+        bar.update(
+            task,
+            total=progress.total_steps,
+            completed=progress.steps,
+            train=progress.train_return,
+            validation=progress.validation_return,
+        )
 
+    try:
         yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 @contextmanager
@@ -98,3 +101,25 @@ def plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def solving_bar(name: str) -> Iterator[Callable[..., None]]:
+    """A line that follows a solver: both bounds, the gap, and an estimate of the time left."""
+    bar = Progress(TextColumn("{task.description}"), console=error_console, transient=True)
+    task = bar.add_task(name)
+
+    def advance(progress: Any) -> None:
+        bar.start()
+        left = "" if progress.seconds_left is None else f", about {progress.seconds_left:,.0f} s left"
+        bar.update(
+            task,
+            description=f"{name}: {progress.lower:.6f} to {progress.upper:.6f}, "
+            f"gap {progress.upper - progress.lower:.2g} after {progress.seconds:.1f} s{left}",
+        )
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -1,4 +1,4 @@
-"""What each command does, from parsed arguments to printed figures."""
+"""The learning half's commands: demo, list, train, evaluate, compare and report."""
 
 from __future__ import annotations
 
