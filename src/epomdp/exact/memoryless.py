@@ -256,5 +256,5 @@ def _slack(value: float) -> float:
 
 
 def _result(policy: NDArray[np.float64], value: float, ceiling: float) -> MemorylessPolicy:
-    bound = max(value, ceiling)
-    return MemorylessPolicy(policy, value, bound, bound <= value + _slack(value))
+    bound = float(max(value, ceiling))
+    return MemorylessPolicy(policy, value, bound, bool(bound <= value + _slack(value)))
