@@ -51,7 +51,9 @@ def assert_close(a: Family, b: Family):
 
 
 @pytest.mark.parametrize("observe_rewards", [True, False])
-@pytest.mark.parametrize("ways", [[".pomdp"], [".pomdpx"], [".pomdpx", ".pomdp"], [".pomdp", ".pomdpx", ".pomdp"]])
+@pytest.mark.parametrize(
+    "ways", [[".pomdp"], [".pomdpx"], [".pomdpx", ".pomdp"], [".pomdp", ".pomdpx", ".pomdp"]]
+)
 def test_a_family_comes_back_by_any_way(family_file, tmp_path, ways, observe_rewards):
     source = family_file
     for i, suffix in enumerate([*ways, ".npz"]):
@@ -85,8 +87,12 @@ def test_a_pomdp_goes_to_storm_and_back_to_itself(tmp_path):
 @pytest.mark.parametrize(
     ("source", "target", "says"),
     [
-        ("tiger.pomdp", "out.npz", "tiger.pomdp: this POMDP is not that of a family: its state 'tiger-left' has no name"),
-        ("tiger.pomdp", "out.txt", r"out.txt: files with '.txt' cannot be written; use .npz, .pomdp, .pomdpx, .drn"),
+        ("tiger.pomdp", "out.npz", "tiger.pomdp: this POMDP is not that of a family: its state 'tiger-left'"),
+        (
+            "tiger.pomdp",
+            "out.txt",
+            r"out.txt: files with '.txt' cannot be written; use .npz, .pomdp, .pomdpx, .drn",
+        ),
         ("tiger.pomdp", "out", "out: files with no ending cannot be written"),
         ("tiger.drn", "out.pomdp", "tiger.drn: files with '.drn' cannot be read; use .npz, .pomdp, .pomdpx"),
         ("none.pomdp", "out.npz", "none.pomdp: there is no such file"),

@@ -82,7 +82,9 @@ def family_value(family: Family, observe_rewards: bool, steps: int) -> float:
             return 0.0
         best = -np.inf
         for a in range(family.num_actions):
-            groups = [R[:, s, a] == r for r in set(R[:, s, a])] if observe_rewards else [np.ones(len(R), bool)]
+            groups = (
+                [R[:, s, a] == r for r in set(R[:, s, a])] if observe_rewards else [np.ones(len(R), bool)]
+            )
             after = [(s2, weights * T[:, s, a, s2] * g) for s2 in range(family.num_states) for g in groups]
             future = sum(value(s2, w, steps - 1) for s2, w in after if w.sum() > 0)
             best = max(best, weights @ R[:, s, a] + family.discount * future)
@@ -125,13 +127,13 @@ def test_a_family_keeps_its_value(seed, observe, discount, tmp_path_factory):
 @given(seed=st.integers(0, 10**6), shared=st.booleans())
 def test_a_flat_pomdp_keeps_its_value(seed, shared, tmp_path_factory):
     rng = np.random.default_rng(seed)
-    S, A, O = rng.integers(1, 4, 3)
+    S, A, count = rng.integers(1, 4, 3)
 
     def rows(n):
         cells = rng.dirichlet(np.ones(n), S) * (rng.random((S, n)) < 0.7) + np.eye(n)[rng.integers(0, n, S)]
         return sp.csr_array(cells / cells.sum(axis=1, keepdims=True))
 
-    observations = tuple(rows(O) for _ in range(A))
+    observations = tuple(rows(count) for _ in range(A))
     pomdp = Pomdp(
         tuple(rows(S) for _ in range(A)),
         (observations[0],) * A if shared else observations,

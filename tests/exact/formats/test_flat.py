@@ -28,7 +28,8 @@ def families(draw, starts=(1, 2, 3)):
     initial = np.zeros(S)
     chosen = rng.permutation(S)[: draw(st.sampled_from(starts))]
     initial[chosen] = rng.dirichlet(np.ones(len(chosen)))
-    return Family.from_arrays(transitions, rewards, initial, rng.dirichlet(np.ones(M)), draw(st.sampled_from([0.5, 0.95])))
+    discount = draw(st.sampled_from([0.5, 0.95]))
+    return Family.from_arrays(transitions, rewards, initial, rng.dirichlet(np.ones(M)), discount)
 
 
 def epistemic_value(family: Family, observe_rewards: bool, horizon: int) -> float:
@@ -43,7 +44,9 @@ def epistemic_value(family: Family, observe_rewards: bool, horizon: int) -> floa
             total = weights @ R[:, s, a]
             for s2 in range(family.num_states):
                 joint = weights * T[:, s, a, s2]
-                seen = [R[:, s, a] == r for r in set(R[:, s, a])] if observe_rewards else [np.ones(len(R), bool)]
+                seen = (
+                    [R[:, s, a] == r for r in set(R[:, s, a])] if observe_rewards else [np.ones(len(R), bool)]
+                )
                 for group in seen:
                     if joint[group].sum() > 0:
                         total += family.discount * value(s2, np.where(group, joint, 0.0), steps - 1)
@@ -55,7 +58,7 @@ def epistemic_value(family: Family, observe_rewards: bool, horizon: int) -> floa
 
 def flat_value(pomdp: Pomdp, horizon: int) -> float:
     """Optimal value of `horizon` steps of a POMDP, nothing seen at first, by going through all histories."""
-    T, O = [m.toarray() for m in pomdp.transitions], [m.toarray() for m in pomdp.observations]
+    T, shows = ([m.toarray() for m in part] for part in (pomdp.transitions, pomdp.observations))
 
     def value(belief, steps):
         if steps == 0:
@@ -64,7 +67,7 @@ def flat_value(pomdp: Pomdp, horizon: int) -> float:
         for a in range(pomdp.num_actions):
             total, after = belief @ pomdp.rewards[:, a], belief @ T[a]
             for o in range(pomdp.num_observations):
-                joint = after * O[a][:, o]
+                joint = after * shows[a][:, o]
                 if joint.sum() > 0:
                     total += pomdp.discount * value(joint, steps - 1)
             best = max(best, total)
@@ -147,7 +150,7 @@ def test_what_cannot_be_flattened():
 
 def test_a_family_too_large_for_memory_is_refused(monkeypatch):
     monkeypatch.setattr("epomdp.exact.memory.available_bytes", lambda: 100.0)
-    with pytest.raises(BadInput, match="flattening the family.*GB of memory"):
+    with pytest.raises(BadInput, match=r"flattening the family.*GB of memory"):
         flatten(two_ways())
 
 
@@ -171,23 +174,32 @@ FLAT = flatten(two_ways())
         (replace(FLAT, states=("left", *FLAT.states[1:])), "'left' has no name such as 'm0_s0'"),
         (replace(FLAT, states=("m0_s7_r0", *FLAT.states[1:])), "what is observed is not the state"),
         (replace(FLAT, states=("m9_s0_r0", *FLAT.states[1:])), "not all 10 x 2 states"),
-        (replace(FLAT, observations=(sp.csr_array(np.full((6, 4), 0.25)),) * 2), "not one for each hidden state"),
+        (
+            replace(FLAT, observations=(sp.csr_array(np.full((6, 4), 0.25)),) * 2),
+            "not one for each hidden state",
+        ),
         (
             replace(FLAT, observations=(FLAT.observations[0], changed(FLAT.observations[1], 0, 1, 1))),
             "the same for all actions",
         ),
-        (replace(FLAT, observations=(changed(FLAT.observations[0], 0, 2, 1),) * 2), "what is observed is not"),
+        (
+            replace(FLAT, observations=(changed(FLAT.observations[0], 0, 2, 1),) * 2),
+            "what is observed is not",
+        ),
         (
             replace(FLAT, transitions=(FLAT.transitions[0], changed(FLAT.transitions[1], 3, 3, 1))),
             "copies of one hidden state go on differently",
         ),
-        (replace(FLAT, rewards=FLAT.rewards + np.eye(6, 2, -3)), "copies of one hidden state have different rewards"),
+        (
+            replace(FLAT, rewards=FLAT.rewards + np.eye(6, 2, -3)),
+            "copies of one hidden state have different rewards",
+        ),
         (replace(FLAT, initial=np.array([0.5, 0, 0, 0, 0.5, 0])), "start state depends on the environment"),
         (replace(FLAT, rewards=FLAT.rewards * 0), "reward cells in the names are not those of the rewards"),
     ],
 )
 def test_a_pomdp_that_is_no_family_says_why(pomdp, why):
-    with pytest.raises(BadInput, match=f"not that of a family: .*{why}"):
+    with pytest.raises(BadInput, match=rf"not that of a family: .*{why}"):
         unflatten(pomdp)
 
 
@@ -214,12 +226,12 @@ def test_a_start_that_comes_again_is_no_family():
 @given(seed=st.integers(0, 10**6), starts=st.integers(1, 3), kinds=st.integers(1, 3))
 def test_a_start_that_is_seen_is_worth_what_seeing_it_is_worth(seed, starts, kinds):
     rng = np.random.default_rng(seed)
-    S, A, O = 3, 2, 2
+    S, A, count = 3, 2, 2
     initial = np.zeros(S)
     initial[rng.permutation(S)[:starts]] = rng.dirichlet(np.ones(starts))
     pomdp = Pomdp(
         tuple(sp.csr_array(rng.dirichlet(np.ones(S), S)) for _ in range(A)),
-        tuple(sp.csr_array(rng.dirichlet(np.ones(O), S)) for _ in range(A)),
+        tuple(sp.csr_array(rng.dirichlet(np.ones(count), S)) for _ in range(A)),
         rng.normal(size=(S, A)),
         initial,
         0.8,

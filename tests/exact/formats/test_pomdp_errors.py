@@ -90,7 +90,7 @@ def test_the_file_that_the_others_are_made_from_is_good(tmp_path):
         ("T: open : left", "T open : left", 8, 3, "expected ':' after 'T', found 'open'"),
         ("T: listen identity", "T: 2 identity", 7, 4, "there is no action 2; actions are numbered from 0 to 1"),
         ("T: listen identity", "T: : identity", 7, 4, "expected a name, a number or \\* for the action, found ':'"),
-        ("T: listen identity", "T: listen idenity", 7, 11, "expected a number .1 of the 4 of this 'T:' entry.*'idenity'"),
+        ("T: listen identity", "T: listen idenity", 7, 11, "number .1 of the 4 of this 'T:' entry.*'idenity'"),
         ("T: listen identity", "T: listen 1 0 0", 8, 1, "expected a number .4 of the 4 .*found 'T'; give the entry 4"),
         ("T: listen identity", "T: listen 1 0 0 1 0", 7, 19, "found '0'; the entry before takes 4 numbers only"),
         ("T: listen identity", "T: listen : left identity", 7, 18, "'identity' cannot stand here.*whole matrix"),
@@ -108,13 +108,13 @@ def test_the_file_that_the_others_are_made_from_is_good(tmp_path):
         ("O: open uniform", "O: open reset", 13, 9, "'reset' cannot stand here; observations may be 'uniform'"),
         ("O: open uniform", "O: open identity", 13, 9, "'identity' cannot stand here"),
         ("O: open uniform", "O: open : left : hear 1", 13, 18, "unknown observation 'hear'"),
-        ("O: open uniform", "O: open : * : hear-left 0.5", 13, 25, "O: probabilities of action 'open' in state 'left' sum to 0.5"),
+        ("O: open uniform", "O: open : * : hear-left 0.5", 13, 25, "of action 'open' in state 'left' sum to 0.5"),
         ("0.15 0.85\nO", "0.15 0.75\nO", 12, 6, "O: probabilities of action 'listen' in state 'right' sum to 0.9"),
         ("* : * : * -1", "* : * : * ten", 14, 23, "expected a number.*found 'ten'"),
         ("* : * : * -1", "* : * : * 1e999", 14, 23, "the number 1e999 is too large"),
         ("R: listen : * : * : * -1", "R: listen -1", 14, 11, "'R: action' takes a start state at least"),
-        ("R: listen : * : * : * -1", "R: listen : * uniform", 14, 15, "'uniform' cannot stand here; rewards are given"),
-        ("R: listen : * : * : * -1", "R: listen : * : * 1 2 3", 14, 23, "found '3'; the entry before takes 2 numbers only"),
+        ("R: listen : * : * : * -1", "R: listen : * uniform", 14, 15, "'uniform' cannot stand here; rewards"),
+        ("R: listen : * : * : * -1", "R: listen : * : * 1 2 3", 14, 23, "'3'; the entry before takes 2 numbers"),
         ("R: listen", "Q: listen", 14, 1, "expected an entry 'T:', 'O:' or 'R:', found 'Q'"),
         ("R: listen", "states: 3\nR: listen", 14, 1, "found 'states'; move 'states:' before the first entry"),
         ("hear-left 10", "hear-left", 16, 1, "expected a number .1 of the 1.*the file ends.*cut off here"),
@@ -163,7 +163,10 @@ def test_numbered_states_are_asked_for_by_number(tmp_path):
         (GOOD.encode("utf-16-le"), "byte 1 is zero, so this is no text file"),
         (b"PK\x03\x04" + bytes(range(256)), "is zero, so this is no text file"),
         (bytes(range(1, 256)) * 4, "section"),
-        (GOOD.replace("left right", "l\u00e9ft right").encode("latin-1"), "line 3, column 10: this is not UTF-8"),
+        (
+            GOOD.replace("left right", "l\u00e9ft right").encode("latin-1"),
+            "line 3, column 10: this is not UTF-8",
+        ),
         (b"discount: 0.95\nvalues: reward\nstates: 3", "line 3, column 10: the line 'actions:' is missing"),
         (GOOD[: GOOD.index("T:")].encode(), "no T: entry covers action 'listen' in state 'left'"),
     ],
@@ -185,7 +188,9 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path):
 
 def test_a_row_fault_after_identity_and_reset_is_placed_at_its_own_entry(tmp_path):
     """These two are written out as many entries, which the place must not count."""
-    text = GOOD.replace("T: open : left uniform", "T: open : left reset\nT: * identity\nT: listen : left 0.5 0.25")
+    text = GOOD.replace(
+        "T: open : left uniform", "T: open : left reset\nT: * identity\nT: listen : left 0.5 0.25"
+    )
     assert of_text(tmp_path, text).startswith(", line 10, column 22: the T: probabilities of action 'listen'")
 
 
@@ -204,5 +209,7 @@ def test_wildcards_over_sizes_that_do_not_fit_are_refused_before_allocating(tmp_
 
 def test_a_huge_declaration_with_few_entries_is_refused_at_no_cost(tmp_path, monkeypatch):
     monkeypatch.setattr("epomdp.exact.memory.available_bytes", lambda: 1e12)
-    text = "discount: .9 values: reward states: 900000000 actions: 9 observations: 2 start: 0 T: 0 : 0 : 1 1 O: * uniform"
+    text = (
+        "discount:.9 values:reward states: 900000000 actions: 9 observations: 2 T: 0 : 0 : 1 1 O: * uniform"
+    )
     assert "no T: entry covers action 0 in state 1" in of_text(tmp_path, text)

@@ -27,18 +27,20 @@ class Reference:
                 name += " " + self.take()
             assert self.take() == ":"
             words = sections[name] = []
-            while not (self.peek(1) == ":" or self.peek(1) in ("include", "exclude") and self.peek(2) == ":"):
+            while not (
+                self.peek(1) == ":" or (self.peek(1) in ("include", "exclude") and self.peek(2) == ":")
+            ):
                 words.append(self.take())
         self.names = {}
         for kind, section in (("s", "states"), ("a", "actions"), ("o", "observations")):
             words = sections[section]
             single = len(words) == 1 and words[0].isdigit()
             self.names[kind] = [str(i) for i in range(int(words[0]))] if single else words
-        S, A, O = (len(self.names[k]) for k in "sao")
+        S, A, K = (len(self.names[k]) for k in "sao")
         self.discount = float(sections["discount"][0])
         self.sign = -1 if sections["values"] == ["cost"] else 1
         self.start = self.read_start(sections, S)
-        self.T, self.O, self.R = np.zeros((A, S, S)), np.zeros((A, S, O)), np.zeros((A, S, S, O))
+        self.T, self.O, self.R = np.zeros((A, S, S)), np.zeros((A, S, K)), np.zeros((A, S, S, K))
         while self.peek() is not None:
             self.entry()
 
@@ -125,7 +127,11 @@ def files(draw):
     """A valid file in which every form can occur, between blanks, newlines and comments of all kinds."""
     sizes = {k: draw(st.integers(1, 4)) for k in "sao"}
     named = {k: draw(st.booleans()) for k in "sao"}
-    words = {"s": ["dark-room", "T", "uniform", "s_3"], "a": ["go", "O", "reset", "a'b"], "o": ["see", "R", "start", "x9"]}
+    words = {
+        "s": ["dark-room", "T", "uniform", "s_3"],
+        "a": ["go", "O", "reset", "a'b"],
+        "o": ["see", "R", "start", "x9"],
+    }
     out: list[str] = []
 
     def put(*tokens):
@@ -191,7 +197,21 @@ def files(draw):
         elif form == "reset" and function == "T":
             put(":", "*", "reset")
         elif form == "single":
-            put(":", "*", ":", "*", 0, function, ":", fixed, ":", "*", ":", name(KINDS[function][2], False), number(1))
+            put(
+                ":",
+                "*",
+                ":",
+                "*",
+                0,
+                function,
+                ":",
+                fixed,
+                ":",
+                "*",
+                ":",
+                name(KINDS[function][2], False),
+                number(1),
+            )
         else:
             numbers([distribution(n) for _ in range(sizes["s"])])
 
@@ -209,11 +229,14 @@ def files(draw):
         depth = draw(st.integers(2, 4))
         entry("R", depth)
         free = [sizes[k] for k in KINDS["R"][depth:]]
-        put(*(draw(st.sampled_from(["-1", "- 2.5", "0", "3", "+1e1", "+ 4", ".5"])) for _ in range(int(np.prod(free)))))
+        amount = st.sampled_from(["-1", "- 2.5", "0", "3", "+1e1", "+ 4", ".5"])
+        put(*(draw(amount) for _ in range(int(np.prod(free)))))
     return "".join(out)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(text=files())
 def test_random_files_mean_what_the_reference_says(text, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "random.pomdp"
@@ -271,7 +294,7 @@ def test_costs_are_negative_rewards(tmp_path):
     ],
 )
 def test_starts(tmp_path, start, belief):
-    text = f"discount: .5\nvalues: reward\nstates: a b c d\nactions: 1\nobservations: 1\n{start}\nT: 0 identity O: 0 uniform"
+    text = f"discount: .5 values: reward states: a b c d actions: 1 observations: 1 {start} T: 0 identity O: 0 uniform"
     (tmp_path / "x.pomdp").write_text(text)
     np.testing.assert_allclose(pomdp.read(tmp_path / "x.pomdp").initial, belief, atol=1e-12)
 
@@ -327,5 +350,6 @@ def test_long_lists_go_over_the_edge_of_a_chunk(tmp_path, monkeypatch):
     monkeypatch.setattr("epomdp.exact.formats.scan._CHUNK", 5)
     rng = np.random.default_rng(0)
     T = rng.dirichlet(np.ones(7), 7)
-    text = "discount: .5 values: reward states: 7 actions: 2 observations: 2 T: * " + " ".join(map(repr, T.ravel().tolist()))
-    check(tmp_path / "x.pomdp", text + " O: * : 3 uniform O: * uniform R: 0 : 1 " + " ".join("2 -3" for _ in range(7)))
+    head = "discount: .5 values: reward states: 7 actions: 2 observations: 2 T: * "
+    tail = " O: * : 3 uniform O: * uniform R: 0 : 1 " + " ".join("2 -3" for _ in range(7))
+    check(tmp_path / "x.pomdp", head + " ".join(map(repr, T.ravel().tolist())) + tail)

@@ -1,6 +1,7 @@
 """What is written reads back the same, to the bit."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ def distributions(draw, rows, columns):
 
 @st.composite
 def pomdps(draw):
-    S, A, O = (draw(st.integers(1, 5)) for _ in range(3))
+    S, A, K = (draw(st.integers(1, 5)) for _ in range(3))
     names = st.text("abcdefgTORé_-.'\"", min_size=1, max_size=6).filter(lambda s: s[0] not in "-.")
     shared = draw(st.booleans())
-    observations = [sp.csr_array(distributions(draw, S, O)) for _ in range(1 if shared else A)]
+    observations = [sp.csr_array(distributions(draw, S, K)) for _ in range(1 if shared else A)]
     return Pomdp(
         tuple(sp.csr_array(distributions(draw, S, S)) for _ in range(A)),
         tuple(observations * A if shared else observations),
@@ -35,7 +36,7 @@ def pomdps(draw):
         draw(st.floats(0, 0.999)),
         *(
             tuple(draw(st.lists(names, min_size=n, max_size=n, unique=True))) if draw(st.booleans()) else ()
-            for n in (S, A, O)
+            for n in (S, A, K)
         ),
     )
 
@@ -60,8 +61,7 @@ def test_a_model_reads_back_to_the_same_bits(model, tmp_path_factory):
 
 def tiny(**changes) -> Pomdp:
     one = sp.csr_array(np.ones((1, 1)))
-    parts = dict(transitions=(one,), observations=(one,), rewards=np.zeros((1, 1)), initial=np.ones(1), discount=0.5)
-    return Pomdp(**(parts | changes))
+    return replace(Pomdp((one,), (one,), np.zeros((1, 1)), np.ones(1), 0.5), **changes)
 
 
 @pytest.mark.parametrize("name", ["two words", "1st", "a:b", "a*", "#a", "-a", "", "a\nb"])
@@ -74,7 +74,11 @@ def test_names_given_twice_are_left_out(tmp_path):
     two = sp.csr_array(np.eye(2))
     shows = sp.csr_array(np.ones((2, 1)))
     model = tiny(
-        transitions=(two,), observations=(shows,), rewards=np.ones((2, 1)), initial=np.ones(2) / 2, states=("a", "a")
+        transitions=(two,),
+        observations=(shows,),
+        rewards=np.ones((2, 1)),
+        initial=np.ones(2) / 2,
+        states=("a", "a"),
     )
     pomdp.write(model, tmp_path / "x.pomdp")
     assert pomdp.read(tmp_path / "x.pomdp").states == ()

@@ -69,7 +69,7 @@ FAULTS = [
     ("<Variable>", "<Discount>0.9</Discount><Variable>", "line 3, column 1: <Discount> is given twice"),
     ("<Variable>", "<Variables/><Variable>", "line 3, column 1: unknown section <Variables>; remove it"),
     # variables
-    ('<RewardVar vname="pay"/>', "<Reward/>", "line 7, column 1: unknown kind of variable <Reward>; did you mean 'RewardVar'"),
+    ('<RewardVar vname="pay"/>', "<Reward/>", "line 7, column 1: unknown .* <Reward>; did you mean 'RewardVar'"),
     (' vname="hear"', "", 'line 5, column 1: <ObsVar> needs vname="..."'),
     ('vname="hear"', 'vname="h ear"', 'line 5, column 1: <ObsVar> needs vname="..."'),
     ('vname="act"', 'vname="hear"', "line 6, column 1: the variable 'hear' is declared twice"),
@@ -91,11 +91,11 @@ FAULTS = [
     ("<Parent>act</Parent>", "<Parent></Parent>", "line 30.*<Parent> is empty"),
     ("<Parent>act s_0</Parent>", "<Parent>act s_0 s_0</Parent>", "line 15.*<Parent> names a variable twice"),
     ("<Parent>act s_0</Parent>", "<Parent>act s_1</Parent>", "line 15.*<Parent> names a variable twice"),
-    ("<Parent>null</Parent>", "<Parent>act</Parent>", "line 10.*s_0 depend on each other, or on what comes after|too few"),
+    ("<Parent>null</Parent>", "<Parent>act</Parent>", "line 11.*too few values; .* for each of: act s_0"),
     ('<Parameter type="DD">', '<Parameter type="BDD">', "line 22.*unknown parameter type 'BDD'; write TBL or DD"),
-    ('<Parameter type="DD">', "<Parameter>", "line 23.*expected <Entry> with one <Instance> and one <ProbTable>, found <DAG>"),
+    ('<Parameter type="DD">', "<Parameter>", "line 23.*one <Instance> and one <ProbTable>, found <DAG>"),
     ("<Instance>-</Instance>", "", "line 11.*expected <Entry> with one <Instance>"),
-    ("<Instance>-</Instance>", "<Instance>- -</Instance>", "line 11.*too many values; give one, . or - for each of: s_0"),
+    ("<Instance>-</Instance>", "<Instance>- -</Instance>", "line 11.*too many values; .* for each of: s_0"),
     ("<Instance>a0 - -<", "<Instance>a0 -<", "line 16.*too few values; give one, . or - for each of: act s_0 s_1"),
     ("<Instance>a0 - -<", "<Instance>a2 - -<", "line 16.*unknown value 'a2' of act"),
     ("<Instance>a0 - -<", "<Instance>a0 left -<", "line 16.*'identity' does not fit the instance"),
@@ -106,8 +106,8 @@ FAULTS = [
     ("0.25 0.75", "0.25 0.5 0.25", "line 18.*the table has too many numbers"),
     ("0.25 0.75", "0.25 x", "line 18.*expected a number, found 'x'"),
     ("0.25 0.75", "-0.25 1.25", r"line 18.*probability -0.25 is outside \[0, 1\]"),
-    ("0.25 0.75", "0.25 0.25", "line 15, column 1: the probabilities of s_1 for act = a1, s_0 = right sum to 0.5; make it 1"),
-    ("<Entry><Instance>a1 right -</Instance><ProbTable>0.25 0.75</ProbTable></Entry>\n", "", "line 15.*s_0 = right sum to 0;"),
+    ("0.25 0.75", "0.25 0.25", "line 15, column 1: .* s_1 for act = a1, s_0 = right sum to 0.5; make"),
+    ("<Entry><Instance>a1 right -</Instance><ProbTable>0.25 0.75</ProbTable></Entry>\n", "", "15.*right sum to 0;"),
     ("<ProbTable>0.5 0.5<", "<ProbTable>0.5 0.25<", "line 10.*the probabilities of s_0 sum to 0.75"),
     ("<ValueTable>-3<", "<ValueTable>1e999<", "line 31.*the number 1e999 is too large"),
     ("<ValueTable>-3<", "<ValueTable>nan<", "line 31.*expected a number, found 'nan'"),
@@ -120,7 +120,7 @@ FAULTS = [
     ("<Terminal>1</Terminal>", "", "line 25.*<Edge> needs one <Node>, <Terminal> or <SubDAG>"),
     ("<Terminal>1</Terminal>", "<Leaf>1</Leaf>", "line 25.*expected <Node>, <Terminal> or <SubDAG>, found <Leaf>"),
     ('type="deterministic"', 'type="certain"', "line 24.*unknown type of <SubDAG> 'certain'"),
-    ('type="deterministic" var="hear" val="l"', 'type="persistent" var="hear"', "line 24.*persistent needs the variable's previous"),
+    ('type="deterministic" var="hear" val="l"', 'type="persistent" var="hear"', "line 24.*persistent needs the"),
     ('type="deterministic" var="hear" val="l"', 'type="template" idref="t"', "line 24.*unknown template 't'"),
     ("</Node></DAG>", '</Node></DAG><DAG/>', "line 22.*a parameter of type DD needs one <DAG>"),
 ]  # fmt: skip
@@ -134,7 +134,9 @@ def test_a_fault_is_named_with_its_place(tmp_path, old, new, says):
     assert re.search(says, text), text
 
 
-@pytest.mark.parametrize("section", ["Variable", "InitialStateBelief", "StateTransitionFunction", "ObsFunction", "RewardFunction"])
+@pytest.mark.parametrize(
+    "section", ["Variable", "InitialStateBelief", "StateTransitionFunction", "ObsFunction", "RewardFunction"]
+)
 def test_a_section_that_is_missing(tmp_path, section):
     start, end = GOOD.index(f"<{section}>"), GOOD.index(f"</{section}>") + len(section) + 3
     (tmp_path / "x.pomdpx").write_text(GOOD[:start] + GOOD[end:])
@@ -201,7 +203,9 @@ def test_a_directory_and_a_missing_file(tmp_path):
 
 def test_templates_in_a_circle(tmp_path):
     text = GOOD.replace('type="deterministic" var="hear" val="l"', 'type="template" idref="t"')
-    text = text.replace("</DAG>", '</DAG><SubDAGTemplate id="t"><SubDAG type="template" idref="t"/></SubDAGTemplate>')
+    text = text.replace(
+        "</DAG>", '</DAG><SubDAGTemplate id="t"><SubDAG type="template" idref="t"/></SubDAGTemplate>'
+    )
     (tmp_path / "x.pomdpx").write_text(text)
     assert "templates use each other in a circle" in message(tmp_path / "x.pomdpx")
 
@@ -226,7 +230,8 @@ def test_templates_that_multiply(tmp_path, monkeypatch):
         for i in range(5)
     )
     text = (
-        f"<pomdpx><Discount>0.9</Discount><Variable>{variables}<ActionVar vname='a'><NumValues>1</NumValues></ActionVar>"
+        f"<pomdpx><Discount>0.9</Discount><Variable>{variables}"
+        "<ActionVar vname='a'><NumValues>1</NumValues></ActionVar>"
         f"<RewardVar vname='r'/></Variable><InitialStateBelief>{belief}</InitialStateBelief>"
         f"<StateTransitionFunction>{moves}</StateTransitionFunction><RewardFunction><Func><Var>r</Var>"
         f"<Parent>{' '.join(f'{v}_0' for v in names)}</Parent><Parameter type='DD'>"

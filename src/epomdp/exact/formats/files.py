@@ -66,13 +66,17 @@ class Source:
     def error(self, offset: int, what: str) -> BadInput:
         """The one-line error `what`, said of the place at `offset`."""
         line, column = self.place(offset)
-        return BadInput(f"{self.path}, line {line}, column {column}: {what}")
+        return BadInput(f"{self.path}, line {line}, column {column}: {printable(what)}")
 
     def word(self, start: int, end: int) -> str:
-        """The bytes start .. end as text fit for a one-line message."""
+        """The bytes start .. end as text short enough for a one-line message."""
         text = self.data[start : min(end, start + 40)].decode("utf-8", errors="replace")
-        shown = "".join(c if c.isprintable() else "?" for c in text)
-        return shown + ("..." if end - start > 40 else "")
+        return text + ("..." if end - start > 40 else "")
+
+
+def printable(text: str) -> str:
+    """The text with line ends and control characters, which could upset a terminal, as question marks."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def suggestion(name: str, known: Sequence[str] | Iterable[str], otherwise: str) -> str:

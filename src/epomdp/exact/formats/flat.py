@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from epomdp.errors import BadInput
 from epomdp.exact.family import Family, gather_rows
+from epomdp.exact.formats.files import printable
 from epomdp.exact.memory import require_memory
 from epomdp.exact.pomdp import Pomdp
 from epomdp.exact.starts import prepend_start
@@ -167,7 +168,7 @@ def unflatten(pomdp: Pomdp) -> Family:
 
 
 def _no_family(why: str) -> BadInput:
-    return BadInput(f"this POMDP is not that of a family: {why}; only its flat form can be used")
+    return BadInput(printable(f"this POMDP is not that of a family: {why}; only its flat form can be used"))
 
 
 def structure(names: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from epomdp.errors import BadInput
 from epomdp.exact.compiled import compiled
-from epomdp.exact.formats.files import Source
+from epomdp.exact.formats.files import Source, printable
 
 # Shorter parameters are parsed as XML like everything else.
 CUT_FROM = 1 << 14
@@ -104,7 +104,7 @@ class Document:
         return self._at(*table.places[entry], what)
 
     def _at(self, line: int, column: int, what: str) -> BadInput:
-        return BadInput(f"{self.source.path}, line {line}, column {column}: {what}")
+        return BadInput(f"{self.source.path}, line {line}, column {column}: {printable(what)}")
 
     def _shortened(self) -> bytes:
         """The file with each large plain parameter's entries replaced by an element that stands for them."""

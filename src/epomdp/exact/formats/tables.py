@@ -188,8 +188,7 @@ def read_table(
 
 
 def _shown(table: Table, mark: NDArray[np.int64]) -> str:
-    word = table.text[mark[0] : min(mark[1], mark[0] + 40)].tobytes().decode(errors="replace")
-    return "".join(c if c.isprintable() else "?" for c in word)
+    return table.text[mark[0] : min(mark[1], mark[0] + 40)].tobytes().decode(errors="replace")
 
 
 def _complaint(code: int, shown: str, position: int, variables: list[str], sizes: list[int]) -> str:
