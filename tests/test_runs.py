@@ -41,7 +41,9 @@ def test_the_newest_is_used_and_only_a_few_are_kept(tmp_path):
     assert len(list((run.path / "checkpoints").iterdir())) == 2 * runs.KEPT_CHECKPOINTS
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "empty note", "note without hash", "other shape"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "altered", "missing", "empty note", "note without hash", "other shape"]
+)
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage):
     run = new_run(tmp_path)
     save(run, 1, scale=1.0)
@@ -113,7 +115,7 @@ def test_directories_that_cannot_hold_a_run_are_refused_and_untouched(tmp_path):
         Run.create(tmp_path / "full", {}, {})
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.txt"]
     run = new_run(tmp_path)
-    with pytest.raises(BadInput, match="holds a run already.*--resume"):
+    with pytest.raises(BadInput, match=r"holds a run already.*--resume"):
         Run.create(run.path, {}, {})
     (tmp_path / "empty").mkdir()
     Run.create(tmp_path / "empty", {}, {})

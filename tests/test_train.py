@@ -180,7 +180,9 @@ def test_a_run_whose_data_changed_is_refused(tmp_path):
     rng = np.random.default_rng(0)
     images, labels = rng.random((40, 4, 4)).astype(np.float32), np.arange(40) % 2
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
-    own = settings(env_options={"data": str(tmp_path / "data.npz")}, test_contexts=10, steps=32, evaluations=0)
+    own = settings(
+        env_options={"data": str(tmp_path / "data.npz")}, test_contexts=10, steps=32, evaluations=0
+    )
     training.train(own, tmp_path / "run")
     training.load(tmp_path / "run")
     np.savez(tmp_path / "data.npz", images=images[::-1], labels=labels)
@@ -202,7 +204,13 @@ def test_learning_works(tmp_path):
     """On ten training images PPO learns every label within a few thousand steps."""
     run = training.train(
         settings(
-            agent_options={"num_envs": 16, "num_steps": 16, "num_minibatches": 2, "hidden": (32,), "learning_rate": 3e-3},
+            agent_options={
+                "num_envs": 16,
+                "num_steps": 16,
+                "num_minibatches": 2,
+                "hidden": (32,),
+                "learning_rate": 3e-3,
+            },
             train_contexts=10,
             steps=16 * 16 * 60,
             evaluations=60,

@@ -14,8 +14,8 @@ from epomdp.agents.policies import Policy
 from epomdp.contexts import ContextSet
 from epomdp.envs.base import Environment
 
-LANES = 4096
-"""Episodes played side by side; more contexts are played in turns."""
+LANES = (256, 1024)
+"""Episodes played side by side: few sizes, so that few programs are compiled. More are played in turns."""
 
 
 class Episodes(NamedTuple):
@@ -45,12 +45,12 @@ def evaluate(
     Args:
         params: what the policy acts with; () where it needs none.
     """
-    lanes = min(LANES, len(contexts) * episodes)
     rows = np.repeat(np.arange(len(contexts)), episodes)
+    lanes = next((size for size in LANES if rows.size <= size), LANES[-1])
     keys = _keys(seed, [contexts.hashes[i] for i in rows], np.tile(np.arange(episodes), len(contexts)))
     parts = []
     for first in range(0, rows.size, lanes):
-        # The last turn is filled up with repeats, so that one compilation serves all.
+        # The last turn is filled up with repeats.
         turn = np.minimum(np.arange(first, first + lanes), rows.size - 1)
         values = jax.tree.map(lambda x, turn=turn: jnp.asarray(x[rows[turn]]), contexts.values)
         parts.append(jax.tree.map(np.asarray, _play(env, policy, params, values, keys[turn])))

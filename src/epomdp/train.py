@@ -205,8 +205,15 @@ def load(path: str | Path) -> tuple[Run, Setup, Settings]:
 
 def restore(run: Run, setup: Setup, settings: Settings) -> Checkpoint:
     """The newest good checkpoint, or the start of the run where there is none."""
-    fresh = Checkpoint(_initial(setup, settings), 0, 0)
-    return run.load(fresh.state) or fresh
+    initial = functools.partial(_initial, setup.problem.env, setup.agent)
+    values, resamples = _on_device(setup)
+    key = jax.random.fold_in(jax.random.key(settings.seed), 2**31)
+    found = run.load(jax.eval_shape(initial, values, resamples, key))
+    return found or Checkpoint(initial(values, resamples, key), 0, 0)
+
+
+def _on_device(setup: Setup) -> tuple[PyTree, Array]:
+    return jax.tree.map(jnp.asarray, (setup.parts.train.values, setup.resamples))
 
 
 def _go_on(
@@ -221,7 +228,7 @@ def _go_on(
     agent, updates = setup.agent, run.config["updates"]
     loop, update, steps = restore(run, setup, settings)
     run.rewind(steps)
-    values, resamples = jax.tree.map(jnp.asarray, (setup.parts.train.values, setup.resamples))
+    values, resamples = _on_device(setup)
     key = jax.random.key(settings.seed)
     due = _evaluation_points(updates, settings.evaluations)
     started, saved = time.monotonic(), time.monotonic()
@@ -262,16 +269,15 @@ def _go_on(
     return run
 
 
-def _initial(setup: Setup, settings: Settings) -> Loop:
-    agent = setup.agent
-    key_agent, key_actors = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 2**31))
-    values = jax.tree.map(jnp.asarray, setup.parts.train.values)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _initial(env: Environment, agent: Agent, values: PyTree, resamples: Array, key: Array) -> Loop:
+    """Fresh learners, and every member's environments at the start of an episode."""
+    key_agent, key_actors = jax.random.split(key)
 
     def begin(resample, key):
-        return collect.start(setup.problem.env, values, resample, key, agent.num_envs)
+        return collect.start(env, values, resample, key, agent.num_envs)
 
-    keys = jax.random.split(key_actors, agent.members)
-    actors = jax.vmap(begin)(jnp.asarray(setup.resamples), keys)
+    actors = jax.vmap(begin)(resamples, jax.random.split(key_actors, agent.members))
     return Loop(agent.init(key_agent), actors)
 
 

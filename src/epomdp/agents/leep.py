@@ -29,7 +29,7 @@ class Config:
     """Hyperparameters of LEEP; each member learns with those of PPO."""
 
     members: Annotated[int, "n, members of the ensemble"] = 4
-    alpha: Annotated[float, "weight of KL(member || link); 0 is the unlinked ensemble"] = 0.3
+    alpha: Annotated[float, "weight of KL(member || link); 0 is the unlinked ensemble"] = 0.1
     link: Annotated[ops.Link, "how members are joined: max (LEEP) or mean"] = "max"
     bootstrap: Annotated[bool, "whether each member has a bootstrap resample of its own"] = True
     strategy: Annotated[Strategy, "how members are run: vmap, unroll or map"] = "vmap"

@@ -25,7 +25,7 @@ class Config:
 
     num_envs: Annotated[int, "environments stepped side by side"] = 64
     num_steps: Annotated[int, "steps of each environment between two updates"] = 32
-    learning_rate: Annotated[float, "Adam step size"] = 5e-4
+    learning_rate: Annotated[float, "Adam step size"] = 1e-3
     gamma: Annotated[float, "discount factor"] = 0.99
     gae_lambda: Annotated[float, "lambda of the advantage estimates"] = 0.95
     update_epochs: Annotated[int, "passes over each batch"] = 3
