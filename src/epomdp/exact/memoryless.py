@@ -117,17 +117,14 @@ def best_stochastic(
     shape = family.rewards.shape[1:]
     rng = np.random.default_rng(seed)
     given = [policy_probabilities(start, *shape) for start in starts]
-    blend = 0.5 * (deterministic.policy + 1.0 / shape[1])
     random = [rng.dirichlet(np.ones(shape[1]), shape[0]) for _ in range(_ASCENTS)]
+    uniform = np.full(shape, 1.0 / shape[1])
+    blend = 0.5 * (deterministic.policy + uniform)
     policy, value = deterministic.policy, deterministic.value
-    for start in [np.full(shape, 1.0 / shape[1]), deterministic.policy, blend, *given, *random]:
+    for start in [blend, deterministic.policy, *given, uniform, *random]:
         if clock.past(0.5):
             break
-        try:
-            found = ascend(returns, start)
-        except OutOfTime:
-            break
-        reached = returns.value(found)
+        found, reached = ascend(returns, start)
         if reached > value:
             policy, value = found, reached
     ceiling = upper if np.isfinite(upper) else _informed(returns.inner)
@@ -136,34 +133,39 @@ def best_stochastic(
     return _result(policy, value, ceiling)
 
 
-def ascend(returns: MemorylessReturn, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A stationary point of the return, reached from the policy `start` (S, A) without ever going down.
+def ascend(returns: MemorylessReturn, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """A stationary point of the return reached from the policy `start` (S, A), never worse, and its value.
 
     The policy is x / sum_a x with 0 <= x <= 1, so that an active-set method (L-BFGS-B, Byrd et al. 1995) can
-    set probabilities to exactly zero; the return does not change with the length of a row of x.
+    set probabilities to exactly zero; the return does not change with the length of a row of x. Where the
+    deadline of `returns` passes, the best policy seen so far.
     """
     shape = start.shape
+    best: tuple[NDArray[np.float64], float] = (start, -np.inf)
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        nonlocal best
         policy, total = _normalised(flat.reshape(shape))
         now = returns.evaluate(policy)
+        if now.value > best[1]:
+            best = (policy, now.value)
         slope = (now.gradient - (policy * now.gradient).sum(axis=1, keepdims=True)) / total
         return -now.value, -slope.ravel()
 
     options = {"maxiter": 3000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20}
-    policy, value = start, -np.inf
-    for _ in range(_RESTARTS):
-        # Rows of x shrink where probabilities run into zero; scaled up again, a stalled ascent goes on.
-        x = policy / policy.max(axis=1, keepdims=True)
-        found = minimize(
-            loss, x.ravel(), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * x.size, options=options
-        )
-        policy, _ = _normalised(found.x.reshape(shape))
-        if -found.fun <= value + 1e-12 * max(1.0, abs(value)):
-            break
-        value = -found.fun
-    policy[policy < _DUST] = 0.0
-    return policy / policy.sum(axis=1, keepdims=True)
+    try:
+        for _ in range(_RESTARTS):
+            policy, before = best
+            # Rows of x shrink where probabilities run into zero; scaled up again, a stalled ascent goes on.
+            x = policy / policy.max(axis=1, keepdims=True)
+            minimize(loss, x.ravel(), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * x.size, options=options)
+            if best[1] <= before + 1e-12 * max(1.0, abs(before)):
+                break
+        policy = np.where(best[0] < _DUST, 0.0, best[0])
+        policy /= policy.sum(axis=1, keepdims=True)
+        return policy, returns.evaluate(policy).value
+    except OutOfTime:
+        return best
 
 
 def _normalised(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -185,13 +187,28 @@ class _DeterministicSearch:
 
     def run(self, starts: Iterable[NDArray[np.int64]], rng: np.random.Generator) -> None:
         """Use at most half of the time; the best start is kept even if there is none."""
+        tried = []
+        for actions in starts:
+            tried.append((self._keep(actions), actions))
+            if self.clock.past(0.2):
+                break
         try:
-            best = [(self._keep(actions), actions) for actions in starts]
-            for _, actions in sorted(best, key=lambda pair: -pair[0]):
+            self._climb(self._rounded())
+            for _, actions in sorted(tried, key=lambda pair: -pair[0]):
                 self._climb(actions)
             self._kick(rng)
         except OutOfTime:
             return
+
+    def _rounded(self) -> NDArray[np.int64]:
+        """The likeliest actions of the stochastic policy that an ascent from the best start comes to."""
+        uniform = 1.0 / self.returns.family.num_actions
+        deadline, self.returns.deadline = self.returns.deadline, self.clock.at(0.35)
+        policy, _ = ascend(
+            self.returns, 0.5 * (np.eye(self.returns.family.num_actions)[self.actions] + uniform)
+        )
+        self.returns.deadline = deadline
+        return policy.argmax(axis=1)
 
     def _kick(self, rng: np.random.Generator) -> None:
         A = self.returns.family.num_actions
@@ -208,16 +225,27 @@ class _DeterministicSearch:
     def _climb(self, actions: NDArray[np.int64]) -> None:
         value = self._keep(actions)
         while True:
-            if self.clock.past(0.5):
-                raise OutOfTime
             promised = self.returns.single_changes(np.eye(self.returns.family.num_actions)[actions])
-            state, action = np.unravel_index(promised.argmax(), promised.shape)
-            changed = actions.copy()
-            changed[state] = action
-            reached = self._keep(changed)
-            if reached <= value + 1e-12 * max(1.0, abs(value)):
-                return
+            better = promised.argmax(axis=1)
+            gain = promised.max(axis=1) - value
+            order = np.argsort(-gain, kind="stable")[: max(1, np.count_nonzero(gain > 0.0))]
+            # One change where its value is exact; where it is a guess for many states, many at a time.
+            size = 1 if self.returns.changes_are_exact else order.size
+            changed, reached = self._try(actions, better, order[:size])
+            while reached <= value + 1e-12 * max(1.0, abs(value)):
+                if size == 1:
+                    return
+                size = max(1, size // 4)
+                changed, reached = self._try(actions, better, order[:size])
             actions, value = changed, reached
+
+    def _try(self, actions, better, states) -> tuple[NDArray[np.int64], float]:
+        """Take the better actions in some states."""
+        if self.clock.past(0.5):
+            raise OutOfTime
+        changed = actions.copy()
+        changed[states] = better[states]
+        return changed, self._keep(changed)
 
     def _keep(self, actions: NDArray[np.int64]) -> float:
         value = self.returns.value(np.eye(self.returns.family.num_actions)[actions])
@@ -233,9 +261,13 @@ class _Clock:
         self.start = time.monotonic()
         self.deadline = np.inf if time_limit is None else self.start + time_limit
 
+    def at(self, share: float) -> float:
+        """The reading of `time.monotonic` when this share of the time is used up."""
+        return self.start + share * (self.deadline - self.start)
+
     def past(self, share: float) -> bool:
         """Whether this share of the time is used up."""
-        return time.monotonic() - self.start > share * (self.deadline - self.start)
+        return time.monotonic() > self.at(share)
 
 
 def _starts(family: Family, given: Sequence[ArrayLike]) -> Iterable[NDArray[np.int64]]:

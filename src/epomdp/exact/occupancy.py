@@ -108,6 +108,11 @@ class MemorylessReturn:
         np.add.at(visits, self.rows, np.where(self._idle(), 0.0, occupancy))
         return Evaluation(float(value), tied, visits)
 
+    @property
+    def changes_are_exact(self) -> bool:
+        """Whether `single_changes` gives values rather than first-order estimates."""
+        return self._dense is not None and self.inner is self.family
+
     def single_changes(self, policy: NDArray[np.float64]) -> NDArray[np.float64]:
         """(S, A) value of the policy if it took action a in state s for sure, and was as before elsewhere.
 
@@ -116,7 +121,7 @@ class MemorylessReturn:
         J' - J = sum_m w_m d_m(s) A_m(s, a) / (1 - discount (P_m(s, a) - P_m^pi(s)) G_m[:, s]),
         with A the advantage. Otherwise the first-order estimate: the denominator taken as one.
         """
-        if self._dense is None or self.inner is not self.family:
+        if not self.changes_are_exact:
             now = self.evaluate(policy)
             mean = (policy * now.gradient).sum(axis=1, keepdims=True)
             return now.value + now.gradient - mean
@@ -125,6 +130,7 @@ class MemorylessReturn:
         inverse = np.linalg.inv(system)
         values = (inverse @ reward[..., None])[..., 0]
         visits = self.inner.initial @ inverse
+        assert self._dense is not None
         transitions = self._dense.transpose(1, 0, 3, 2)
         q = self.inner.rewards + self.inner.discount * (transitions @ values[:, None, :, None])[..., 0]
         # Row s of the chain is e_s - its row of the system, so P_m^pi(s) G_m[:, s] is known from G itself.
