@@ -264,7 +264,7 @@ def _go_on(
             if update == updates or interrupted() or time.monotonic() - saved > checkpoint_seconds:
                 run.save(Checkpoint(loop, update, steps))
                 saved = time.monotonic()
-            if interrupted() and update < updates:
+            if interrupted():
                 raise KeyboardInterrupt
     return run
 

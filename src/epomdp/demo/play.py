@@ -1,14 +1,11 @@
-"""The main job: the guessing game on real images, agents beside the exact optimum, in a few minutes."""
+"""The demo's runs: every agent on every split of the images, and the exact references on the same."""
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from epomdp import console, problems, results, statistics
+from epomdp import console, problems, results
 from epomdp import train as training
 from epomdp.agents import policies
 from epomdp.agents.policies import Policy
@@ -67,9 +64,6 @@ DESCRIPTIONS = {
     "leep-elimination": "LEEP's most probable guess not yet shown wrong",
 }
 
-LADDER = ("leep-elimination", "leep", "unlinked", "ppo-sampled", "ppo-greedy")
-"""The order of test returns expected beforehand, best first."""
-
 
 class Outcome(NamedTuple):
     """All that the demo has found.
@@ -88,36 +82,15 @@ class Outcome(NamedTuple):
     runs: dict[str, list[Run]]
 
 
-def run(out: str | Path, *, seeds: int = 5, steps: int | None = None) -> dict[str, Any]:
-    """Train, evaluate and report; what an interrupted demo has finished in `out` is used again.
-
-    Returns:
-        The object that `epomdp demo --json` prints.
+def play(folder: Path, *, seeds: int, steps: int) -> Outcome:
+    """Train and evaluate every agent on every split; what an interrupted demo has finished is used again.
 
     Raises:
-        BadInput: counts below one, or an output directory that holds something else.
+        BadInput: a count below one, or a folder that holds something else.
     """
-    from epomdp.demo_page import write_demo_page
-
     if seeds < 1:
         raise BadInput(f"--seeds is {seeds}; it must be at least 1")
-    folder = Path(out)
     _check_folder(folder)
-    outcome = _play(folder, seeds, problems.entry("guess").steps if steps is None else steps)
-    report = summarise(outcome)
-    report["page"] = str(write_demo_page(outcome, report, folder / "report.html"))
-    return report
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.is_file():
-        raise BadInput(f"{folder}: is a file; --out wants a directory")
-    strange = [p for p in folder.glob("*") if not p.name.startswith("seed-") and p.name != "report.html"]
-    if strange:
-        raise BadInput(f"{folder}: holds {strange[0].name}, which is not the demo's; choose another --out")
-
-
-def _play(folder: Path, seeds: int, steps: int) -> Outcome:
     problem = problems.make("guess", problems.entry("guess").options)
     played: dict[str, dict[str, list[Any]]] = {}
     ids: dict[str, list[list[str]]] = {split: [] for split in results.SPLITS}
@@ -145,6 +118,14 @@ def _play(folder: Path, seeds: int, steps: int) -> Outcome:
             ids[split].append(list(getattr(setup.parts, split).ids))
         found.append(_references(problem, setup, seed))
     return Outcome(problem, played, ids, found, runs)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise BadInput(f"{folder}: is a file; --out wants a directory")
+    strange = [p for p in folder.glob("*") if not p.name.startswith("seed-") and p.name != "report.html"]
+    if strange:
+        raise BadInput(f"{folder}: holds {strange[0].name}, which is not the demo's; choose another --out")
 
 
 def _record(played: dict[str, dict[str, list[Any]]], name: str, episodes: dict[str, Any]) -> None:
@@ -206,79 +187,3 @@ def _references(problem: Problem, setup: Setup, seed: int) -> References:
         num_labels=problem.env.num_actions,
         seed=seed,
     )
-
-
-def summarise(outcome: Outcome) -> dict[str, Any]:
-    """Figures of every policy and reference, and what came of what was expected."""
-    table = {name: _scores(outcome, name) for name in DESCRIPTIONS}
-    names = ("informed", "elimination", "memoryless", "sampling", "argmax", "random-elimination", "uniform")
-    estimates = {
-        name: statistics.mean([r.returns[name] for r in outcome.references], ids=outcome.ids["test"])
-        for name in names
-    }
-    return {
-        "policies": table,
-        "references": {name: estimate.value for name, estimate in estimates.items()},
-        "reference_intervals": {name: list(estimate.interval) for name, estimate in estimates.items()},
-        "promised": {
-            name: float(np.mean([r.promised[name].mean() for r in outcome.references])) for name in names
-        },
-        "claims": _claims(outcome),
-    }
-
-
-def _scores(outcome: Outcome, name: str) -> dict[str, Any]:
-    scores: dict[str, Any] = {}
-    for split, episodes in outcome.played[name].items():
-        solved = [e.solved.astype(float) for e in episodes]
-        scores[split] = statistics.summarise(
-            [e.returns for e in episodes], solved, ids=outcome.ids[split]
-        ).to_json()
-    returns = [[e.returns for e in outcome.played[name][split]] for split in results.SPLITS]
-    gap = statistics.gap(*returns, ids=(outcome.ids["train"], outcome.ids["test"]))
-    return scores | {"gap": gap.to_json()}
-
-
-def _claims(outcome: Outcome) -> list[dict[str, Any]]:
-    """The expected order, pair by pair; linking beside elimination; the learned posterior beside the classifiers'."""
-    pairs = [
-        *itertools.pairwise(LADDER),
-        ("ppo-elimination", "leep"),
-        ("leep", "ppo-quarter-sampled"),
-    ]
-    claims = []
-    for better, worse in pairs:
-        first, second = ([e.returns for e in outcome.played[name]["test"]] for name in (better, worse))
-        claims.append(_claim(outcome, better, worse, first, second))
-    reference = [r.returns["elimination"][:, None] for r in outcome.references]
-    for name in ("ppo-elimination", "leep-elimination"):
-        learned = [e.returns.mean(axis=1, keepdims=True) for e in outcome.played[name]["test"]]
-        claims.append(_claim(outcome, name, "elimination by the classifiers", learned, reference))
-    return claims
-
-
-def _claim(
-    outcome: Outcome, a: str, b: str, first: list[np.ndarray], second: list[np.ndarray]
-) -> dict[str, Any]:
-    ids = (outcome.ids["test"], outcome.ids["test"])
-    return {
-        "better": a,
-        "worse": b,
-        "difference": statistics.difference(first, second, ids=ids).to_json(),
-        "probability_of_improvement": statistics.probability_of_improvement(first, second, ids=ids).to_json(),
-    }
-
-
-def show(report: dict[str, Any]) -> None:
-    """One table and the path of the page."""
-    rows = [
-        [name, *(console.score_cell(scores[s]) for s in results.SPLITS), console.share_cell(scores["test"])]
-        for name, scores in report["policies"].items()
-    ]
-    for name, value in report["references"].items():
-        low, high = report["reference_intervals"][name]
-        rows.append([f"exact: {name}", "", f"{value:.2f} [{low:.2f}, {high:.2f}]", ""])
-    console.show_table(
-        "Guessing game: mean return", ["policy", "train images", "test images", "test solved"], rows
-    )
-    print(f"page: {report['page']}")

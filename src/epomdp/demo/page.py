@@ -10,7 +10,7 @@ import numpy as np
 
 from epomdp import references
 from epomdp import train as training
-from epomdp.demo import DESCRIPTIONS, TRAINED, Outcome
+from epomdp.demo.play import DESCRIPTIONS, TRAINED, Outcome
 from epomdp.evaluate import trace
 from epomdp.references import References
 from epomdp.report import from_runs, text
@@ -40,7 +40,7 @@ REFERENCES = {
 
 
 def write_demo_page(outcome: Outcome, report: dict[str, Any], path: Path) -> Path:
-    """Write the page; `report` is what `demo.summarise` returned."""
+    """Write the page; `report` is what `figures.summarise` returned."""
     run = outcome.runs["ppo"][0]
     seeds = len(outcome.references)
     page = Page(
