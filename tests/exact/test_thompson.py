@@ -69,10 +69,10 @@ def test_simulated_episodes_agree_with_the_exact_value():
     for kind in (StepSampling, EpisodeSampling):
         policy = kind.of(pomdp)
         exact = evaluate(pomdp, policy).lower
-        sampled = roll_out(pomdp, policy, 300, np.random.default_rng(1), confidence=0.999)
+        sampled = roll_out(pomdp, policy, 150, np.random.default_rng(1), confidence=0.999)
         assert sampled.lower <= exact <= sampled.upper
         # Too many memories for the nodes allowed: simulation takes over, and says so.
-        forced = appraise(pomdp, policy, np.random.default_rng(1), max_nodes=1, episodes=100)
+        forced = appraise(pomdp, policy, np.random.default_rng(1), max_nodes=1, episodes=50)
         assert not forced.exact
         assert forced.lower < forced.value < forced.upper
 

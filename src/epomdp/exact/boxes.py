@@ -30,6 +30,8 @@ _MOST_NUMBERS = 2**17
 _MOST_BYTES = 2**30
 # A contested probability is not split when that of another state of unknown slope is this much wider.
 _NARROW = 4.0
+# Value iteration stops at this share of what a box promises beyond the target.
+_PRECISION = 0.01
 
 
 def bound_stochastic(
@@ -86,7 +88,8 @@ class _Boxes:
         self.dynamics = (*arrays, family.rewards, family.discount)
         self.start = (family.initial, family.weights)
         longest = 1.0 / (1.0 - family.discount)
-        self.tolerance = 1e-8 * max(1.0, float(np.abs(family.rewards).max()))
+        self.discount = family.discount
+        self.widest = longest * float(np.ptp(family.rewards)) + slack
         everything = _Box(
             np.zeros((S, A)),
             np.ones((S, A)),
@@ -134,13 +137,15 @@ class _Boxes:
     def _tighten(self, box: _Box) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Bounds of the slopes over a box, or None where it promises too little to need them."""
         sides = (box.lower, box.upper)
-        box_values(*self.dynamics, *sides, 1.0, self.tolerance, box.high)
+        # Sweeps that stop early leave valid bounds, only wider ones.
+        tolerance = _PRECISION * (1.0 - self.discount) * min(box.bound - self.target, self.widest)
+        box_values(*self.dynamics, *sides, 1.0, tolerance, box.high)
         box.bound = min(box.bound, informed_bound(*self.start, box.high))
         if box.bound <= self.target:
             return None
-        box_values(*self.dynamics, *sides, -1.0, self.tolerance, box.low)
+        box_values(*self.dynamics, *sides, -1.0, tolerance, box.low)
         bounds = (box.high, box.low, box.most, box.least)
-        return slopes(*self.dynamics, *self.start, *sides, self.tolerance, *bounds)
+        return slopes(*self.dynamics, *self.start, *sides, tolerance, *bounds)
 
     def _cut(self, box: _Box, state: int, action: int) -> float:
         """The middle, unless that is next to the best policy: a cut through it leaves it in both halves."""
