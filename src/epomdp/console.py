@@ -35,8 +35,9 @@ def score_cell(score: dict[str, Any] | None) -> str:
     """A mean with its interval."""
     if score is None:
         return ""
-    low, high = score["interval"]
-    return f"{score['mean']:.2f} [{low:.2f}, {high:.2f}]"
+    # Adding zero turns a rounded -0.0 into 0.0.
+    mean, low, high = (round(x, 2) + 0.0 for x in (score["mean"], *score["interval"]))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def share_cell(score: dict[str, Any] | None) -> str:

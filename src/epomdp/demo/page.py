@@ -92,11 +92,12 @@ def _reference(name: str, report: dict[str, Any]) -> Reference:
 
 def _claim(claim: dict[str, Any]) -> Claim:
     low, high = claim["difference"]["interval"]
+    improvement = claim.get("probability_of_improvement")
     return Claim(
-        f"{claim['better']} above {claim['worse']}",
-        True if low > 0 else False if high < 0 else None,
+        claim["statement"],
+        claim["holds"],
         Estimate(claim["difference"]["mean"], (low, high)),
-        claim["probability_of_improvement"]["mean"],
+        None if improvement is None else improvement["mean"],
     )
 
 

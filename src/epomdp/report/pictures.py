@@ -19,7 +19,7 @@ ROW, LINE = 50, 17
 MARKS = {
     "train": "circle",
     "test": "diamond",
-    "validation": "diamond",
+    "validation": "square",
     "promised": "square",
     "got": "diamond",
 }
