@@ -92,6 +92,13 @@ def test_a_full_disk_keeps_the_old_checkpoints_and_leaves_nothing_half_written(t
     assert run.load(STATE).update == 1
 
 
+def test_a_full_disk_while_logging_is_a_failed_run(tmp_path):
+    run = new_run(tmp_path)
+    (run.path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RunFailed, match=r"metrics.jsonl: could not be written \(No space left.*--resume"):
+        run.log({"steps": 1, "filler": "x" * 100_000})
+
+
 def test_a_line_cut_off_by_a_kill_is_left_out_and_rewinding_forgets_later_lines(tmp_path):
     run = new_run(tmp_path)
     for steps in (10, 20, 30):

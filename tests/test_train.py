@@ -9,7 +9,10 @@ import jax
 import numpy as np
 import pytest
 
+from epomdp import problems, results
 from epomdp import train as training
+from epomdp.contexts import ContextSet
+from epomdp.envs.guess import Guess
 from epomdp.errors import BadInput, RunFailed
 from epomdp.runs import Run
 from epomdp.train import Settings
@@ -219,3 +222,21 @@ def test_learning_works(tmp_path):
     )
     assert run.metrics()[-1]["train_return"] > -1.0
     assert run.metrics()[0]["train_return"] < -3.0
+
+
+def test_a_problem_of_ones_own_is_trained_by_name(tmp_path):
+    def make(size):
+        rng = np.random.default_rng(0)
+        values = {
+            "image": rng.random((size, 3)).astype(np.float32),
+            "label": (np.arange(size) % 2).astype(np.int32),
+        }
+        return problems.Problem(Guess((3,), 2), ContextSet.from_values(values))
+
+    name = f"own-{tmp_path.name}"
+    problems.register(name, problems.Entry("mine", make, options={"size": 30}))
+    with pytest.raises(BadInput, match="is there already"):
+        problems.register(name, problems.Entry("mine", make))
+    run = training.train(settings(env=name, test_contexts=10, steps=32, evaluations=1), tmp_path / "run")
+    assert run.config["env_options"] == {"size": 30}
+    assert results.evaluate_run(run.path, episodes=1).steps == 32

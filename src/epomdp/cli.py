@@ -212,6 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}; mend that and run the command again", 1)
 
 
 def _fail(message: str, status: int) -> int:

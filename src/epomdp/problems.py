@@ -12,7 +12,7 @@ from epomdp.contexts import ContextSet, Split, split
 from epomdp.envs.base import Environment
 from epomdp.envs.guess import Guess
 from epomdp.envs.images import guess_contexts, load_images
-from epomdp.errors import unknown_name
+from epomdp.errors import BadInput, unknown_name
 
 
 class Problem(NamedTuple):
@@ -32,15 +32,20 @@ class Problem(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A problem's name, what it is, how to make it, and the sizes that suit it."""
+    """What a problem is, how to make it, and the sizes that suit it.
+
+    Attributes:
+        make: called with the options, by name.
+        options: their defaults, plain JSON values.
+    """
 
     description: str
     make: Callable[..., Problem]
-    train_contexts: int
-    validation_contexts: int
-    test_contexts: int
-    steps: int
-    options: dict[str, Any]
+    train_contexts: int = 60
+    validation_contexts: int = 60
+    test_contexts: int = 1000
+    steps: int = 98_304
+    options: dict[str, Any] = {}  # noqa: RUF012
 
 
 def make_guess(data: str = "digits", max_episode_steps: int = 20) -> Problem:
@@ -61,6 +66,17 @@ PROBLEMS: dict[str, Entry] = {
         options={"data": "digits", "max_episode_steps": 20},
     ),
 }
+
+
+def register(name: str, entry: Entry) -> None:
+    """Add a problem of your own under a name that `train.Settings` then knows, in this process.
+
+    Raises:
+        BadInput: the name is taken.
+    """
+    if name in PROBLEMS:
+        raise BadInput(f"environment '{name}' is there already; choose another name")
+    PROBLEMS[name] = entry
 
 
 def entry(name: str) -> Entry:

@@ -83,9 +83,20 @@ class Run:
     # Metrics
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one line to `metrics.jsonl`."""
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
+        """Append one line to `metrics.jsonl`.
+
+        Raises:
+            RunFailed: it could not be written (a full disk, say); the checkpoints are untouched.
+        """
+        path = self.path / "metrics.jsonl"
+        try:
+            with open(path, "a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunFailed(
+                f"{path}: could not be written ({error.strerror}); mend the disk, then: "
+                f"epomdp train --resume {self.path}"
+            ) from None
 
     def metrics(self) -> list[dict[str, Any]]:
         """The logged lines; a line cut off by a kill is left out."""
