@@ -135,24 +135,31 @@ def _states(
 ) -> Iterator[memoryview]:
     """The text of some states: in each row, the sink comes first, and with it the lines that open the row."""
     A, S = pomdp.num_actions, pomdp.num_states
-    rewards = pomdp.rewards[state].tolist()
-    opening = ["\t\t"]
-    for i, (o, row) in enumerate(zip(observation.tolist(), rewards, strict=True), first + _STATES_BEFORE):
-        head = f"state {i} {{{o + _OBSERVATIONS_BEFORE}}} [0]\n"
-        for label, reward in zip(labels, row, strict=True):
-            opening.append(f"{head}\taction {label} [{reward!r}]\n\t\t")
-            head = ""
+    heads = [""] + [
+        f"state {i} {{{o}}} [0]\n"
+        for i, o in enumerate((observation + _OBSERVATIONS_BEFORE).tolist(), first + _STATES_BEFORE)
+    ]
+    # The lines that open a row are few, as most rewards are alike.
+    rewards, which = np.unique(pomdp.rewards[state], return_inverse=True)
+    kinds, opening = np.unique(which.reshape(-1, A) * A + np.arange(A), return_inverse=True)
+    texts = rewards[kinds // A].tolist()
+    openings = ["\t\t"] + [
+        f"\taction {labels[a]} [{reward!r}]\n\t\t"
+        for a, reward in zip((kinds % A).tolist(), texts, strict=True)
+    ]
     rows = (np.arange(A) * S + state[:, None]).ravel()
     indptr, entries = gather_rows(moves.indptr.astype(np.int64), rows)
     sinks = indptr[:-1] + np.arange(len(rows))
     others = np.ones(len(entries) + len(rows), bool)
     others[sinks] = False
-    kind = np.zeros(len(others), np.int64)
-    kind[sinks] = 1 + np.arange(len(rows))
-    successor = np.zeros(len(others), np.int64)
+    head, begin, successor = (np.zeros(len(others), np.int64) for _ in range(3))
+    head[sinks[::A]] = 1 + np.arange(len(state))
+    begin[sinks] = 1 + opening.ravel()
     successor[others] = moves.indices[entries]
     probability = np.full(len(others), 1.0 - pomdp.discount)
     probability[others] = pomdp.discount * moves.data[entries]
     possible = probability > 0.0
-    columns = (Named(Texts(opening), kind[possible]), successor[possible])
-    return lines(("", "", " : ", "\n"), columns, probability[possible])
+    columns = (
+        Named(Texts(heads), head[possible]), Named(Texts(openings), begin[possible]), successor[possible],
+    )  # fmt: skip
+    return lines(("", "", "", " : ", "\n"), columns, probability[possible])

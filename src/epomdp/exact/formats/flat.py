@@ -69,11 +69,13 @@ def unseen_start(family: Family, observe_rewards: bool, names: list[str]) -> Pom
     C = M if seen else 1
     require_memory(100 * (len(family.successors) + M * S), "flattening the family", "use a smaller family")
     reached = arrivals(family, cells, C)
-    present = np.unique(reached)
-    base = np.arange(M * S)
-    starts = base.reshape(M, S)[:, family.initial > 0].ravel()
-    alone = np.setdiff1d(base, present // C)
-    present = np.union1d(present, C * np.concatenate([starts, alone]))
+    starts = np.arange(M * S).reshape(M, S)[:, family.initial > 0].ravel()
+    present = _distinct(np.concatenate([reached, C * starts]), M * S * C)
+    # A state that no action leads to is kept, so that the family can be made again.
+    lonely = np.ones(M * S, bool)
+    lonely[present // C] = False
+    if lonely.any():
+        present = np.union1d(present, C * np.flatnonzero(lonely))
     count = int(np.diff(family.indptr).reshape(M * S, A).sum(axis=1)[present // C].sum())
     require_memory(60 * count, f"a flat POMDP of {len(present)} states", "use a smaller family")
     environment, state, cell = present // C // S, present // C % S, present % C
@@ -97,6 +99,15 @@ def unseen_start(family: Family, observe_rewards: bool, names: list[str]) -> Pom
         tuple(f"a{a}" for a in range(A)),
         tuple(_cell_names(names, kinds // C, kinds % C, seen)),
     )
+
+
+def _distinct(keys: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """The distinct keys, ascending; all are below `size`."""
+    if size > 16 * len(keys):
+        return np.unique(keys)
+    present = np.zeros(size, bool)
+    present[keys] = True
+    return np.flatnonzero(present)
 
 
 def discounted(family: Family) -> Family:

@@ -14,6 +14,7 @@ from epomdp.exact.family import Family, gather_rows
 from epomdp.exact.formats.files import replacing
 from epomdp.exact.formats.flat import arrivals, discounted, reward_cells
 from epomdp.exact.formats.numbers import Named, Texts, joined, lines
+from epomdp.exact.memory import require_memory
 from epomdp.exact.pomdp import Pomdp
 
 _HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -100,6 +101,8 @@ def _family(family: Family, observe_rewards: bool) -> Text:
     yield b"<StateTransitionFunction>\n"
     yield _conditional("environment_1", "action environment_0", "* - -", "identity")
     yield _open("CondProb", "state_1", "action environment_0 state_0")
+    widest = int(np.diff(family.indptr).reshape(M, S, A)[:, state].sum(axis=(0, 1)).max())
+    require_memory(100 * (widest + M * len(kinds)), f"writing {len(kinds)} seen values", "use a smaller family")
     m, x = np.repeat(np.arange(M), len(kinds)), np.tile(np.arange(len(kinds)), M)
     for a in range(A):
         rows = (m * S + state[x]) * A + a
