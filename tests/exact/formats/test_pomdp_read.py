@@ -299,8 +299,10 @@ def test_starts(tmp_path, start, belief):
     np.testing.assert_allclose(pomdp.read(tmp_path / "x.pomdp").initial, belief, atol=1e-12)
 
 
-def test_the_start_of_a_single_state_is_its_probability(tmp_path):
-    text = "discount: 0 values: reward states: 1 actions: 1 observations: 1 start: 1.0 T: 0 identity O: 0 uniform"
+@pytest.mark.parametrize("start", ["1.0", "1", "0", "uniform"])
+def test_the_start_of_a_single_state(tmp_path, start):
+    """Its probability, or its number."""
+    text = f"discount: 0 values: reward states: 1 actions: 1 observations: 1 start: {start} T: 0 identity O: 0 uniform"
     (tmp_path / "x.pomdp").write_text(text)
     assert pomdp.read(tmp_path / "x.pomdp").initial == [1.0]
 

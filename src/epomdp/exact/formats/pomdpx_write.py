@@ -102,7 +102,9 @@ def _family(family: Family, observe_rewards: bool) -> Text:
     yield _conditional("environment_1", "action environment_0", "* - -", "identity")
     yield _open("CondProb", "state_1", "action environment_0 state_0")
     widest = int(np.diff(family.indptr).reshape(M, S, A)[:, state].sum(axis=(0, 1)).max())
-    require_memory(100 * (widest + M * len(kinds)), f"writing {len(kinds)} seen values", "use a smaller family")
+    require_memory(
+        100 * (widest + M * len(kinds)), f"writing {len(kinds)} seen values", "use a smaller family"
+    )
     m, x = np.repeat(np.arange(M), len(kinds)), np.tile(np.arange(len(kinds)), M)
     for a in range(A):
         rows = (m * S + state[x]) * A + a

@@ -239,7 +239,8 @@ def _belief(
     only = source.data[slice(*words[0])] if len(words) == 1 else b""
     if only == b"uniform":
         return np.full(S, 1.0 / S)
-    if only and (only[0] not in b"0123456789+-." or (S > 1 and only.isdigit())):
+    # Of a single state, 1 is the probability and 0 the number.
+    if only and (only[0] not in b"0123456789+-." or (only.isdigit() and (S > 1 or int(only) == 0))):
         belief = np.zeros(S)
         belief[_state(source, words[0], S, known, names)] = 1.0
         return belief
