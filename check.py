@@ -14,7 +14,7 @@ def steps(site: str, pytest_arguments: list[str]) -> dict[str, list[str]]:
         "lint": ["ruff", "check", "."],
         "format": ["ruff", "format", "--check", "."],
         "types": ["pyright", "--pythonpath", sys.executable],
-        "documentation": ["mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+        "documentation": ["mkdocs", "build", "--strict", "--site-dir", site],
         "tests": ["pytest", "-rs", *pytest_arguments],
     }
 
