@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
+from scipy.stats import chisquare
 
 from epomdp.agents import ops
 
@@ -134,3 +135,38 @@ def test_log_prob_and_entropy():
     action = np.array([0, 3, 1, 2, 2])
     np.testing.assert_allclose(ops.log_prob(logits, action), log_p[np.arange(5), action], rtol=1e-5)
     np.testing.assert_allclose(ops.entropy(logits), -(np.exp(log_p) * log_p).sum(-1), rtol=1e-5)
+
+
+def test_samples_have_the_distributions_frequencies_and_never_a_zero():
+    log_p = np.log(np.array([0.0, 0.5, 0.0, 0.3, 0.2, 0.0]) + 1e-30)
+    log_p[[0, 2, 5]] = -np.inf
+    n = 40_000
+    logits = np.tile(log_p + 7.0, (n, 1)).astype(np.float32)
+    drawn = np.asarray(ops.sample(jax.random.key(0), jnp.asarray(logits)))
+    counts = np.bincount(drawn, minlength=6)
+    assert counts.shape == (6,) and (counts[[0, 2, 5]] == 0).all()
+    expected = n * np.array([0.5, 0.3, 0.2])
+    assert chisquare(counts[[1, 3, 4]], expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("certain", [0, 3])
+def test_a_certain_action_is_always_sampled(certain):
+    logits = jnp.where(jnp.arange(4) == certain, 0.0, -jnp.inf)
+    drawn = ops.sample(jax.random.key(1), jnp.tile(logits, (10_000, 1)))
+    assert (drawn == certain).all()
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 3, 64, 100]))
+@settings(max_examples=20, deadline=None)
+def test_shuffles_are_permutations(seed, size):
+    orders = np.asarray(ops.shuffles(jax.random.key(seed), 3, size))
+    assert (np.sort(orders, axis=1) == np.arange(size)).all()
+
+
+def test_shuffles_put_every_element_everywhere_and_differ():
+    count, size = 6000, 5
+    orders = np.asarray(ops.shuffles(jax.random.key(2), count, size))
+    codes = orders @ size ** np.arange(size)
+    _, counts = np.unique(codes, return_counts=True)
+    assert counts.size == 120, "all orders occur"
+    assert chisquare(counts).pvalue > 1e-3

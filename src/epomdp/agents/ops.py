@@ -19,6 +19,29 @@ def log_prob(logits: Float[Array, "*b A"], action: Int[Array, "*b"]) -> Float[Ar
     return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)[..., 0]
 
 
+def sample(key: Array, logits: Float[Array, "*b A"]) -> Int[Array, "*b"]:
+    """Draw from a categorical distribution by inverting its cumulative sums.
+
+    One random number a draw, where `jax.random.categorical` takes one an action. An action of probability
+    zero is never drawn.
+    """
+    cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
+    uniform = jax.random.uniform(key, (*logits.shape[:-1], 1))
+    return jnp.sum(cumulative <= uniform * cumulative[..., -1:], axis=-1)
+
+
+def shuffles(key: Array, count: int, size: int) -> Int[Array, "count size"]:
+    """`count` random orders of 0 .. size - 1, good enough for minibatches.
+
+    Elements whose 32 - log2(size) random bits are equal keep their order.
+    """
+    # Sorting words with the index in their low bits is several times faster than sorting keys with values.
+    low = jnp.uint32((1 << (size - 1).bit_length()) - 1)
+    bits = jax.random.bits(key, (count, size), jnp.uint32)
+    words = (bits & ~low) | jnp.arange(size, dtype=jnp.uint32)
+    return (jnp.sort(words, axis=-1) & low).astype(jnp.int32)
+
+
 def entropy(logits: Float[Array, "*b A"]) -> Float[Array, "*b"]:
     """H(pi) = -sum_a pi(a) log pi(a), in nats."""
     log_p = jax.nn.log_softmax(logits)

@@ -81,9 +81,11 @@ def no_penalty(logits: Float[Array, "B A"], extra: PyTree) -> tuple[Float[Array,
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
-    """Adam (epsilon 1e-5) on gradients clipped by their global norm."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5)
+    """Adam (epsilon 1e-5) on gradients clipped by their global norm, over all weights as one vector."""
+    return optax.flatten(
+        optax.chain(
+            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5)
+        )
     )
 
 
@@ -96,7 +98,7 @@ def init(config: Config, observation: jax.ShapeDtypeStruct, num_actions: int, ke
 def act(params: Params, observation: PyTree, key: Array) -> tuple[Int[Array, " N"], dict[str, Any]]:
     """Sample actions for N observations; the extras are what `prepare` needs of the moment of acting."""
     logits, value = jax.vmap(params)(observation)
-    action = jax.random.categorical(key, logits)
+    action = ops.sample(key, logits)
     return action, {"log_prob": ops.log_prob(logits, action), "value": value}
 
 
@@ -179,8 +181,7 @@ def learn(
         updates, opt_state = optimize.update(gradient, learner.opt_state)
         return Learner(optax.apply_updates(learner.params, updates), opt_state), metrics
 
-    keys = jax.random.split(key, config.update_epochs)
-    order = jax.vmap(lambda k: jax.random.permutation(k, size))(keys)
+    order = ops.shuffles(key, config.update_epochs, size)
     learner, metrics = jax.lax.scan(
         minibatch_step, learner, order.reshape(-1, size // config.num_minibatches)
     )
