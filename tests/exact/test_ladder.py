@@ -147,5 +147,5 @@ def test_the_sentence_says_what_is_proved():
     assert found.stochastic and found.deterministic
     loose = replace(found.deterministic, bound=found.stochastic.value + 1.0, certified=False)
     assert "randomness at most" in replace(found, deterministic=loose).what_it_buys()
-    exact = replace(found.stochastic, bound=found.stochastic.value)
+    exact = replace(found.stochastic, bound=found.stochastic.value, certified=True)
     assert f"Memory buys {found.upper - exact.value:.4g}, " in replace(found, stochastic=exact).what_it_buys()

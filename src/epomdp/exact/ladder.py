@@ -71,14 +71,15 @@ class Ladder:
         if not (self.stochastic and self.deterministic and self.certainty):
             return f"The best policy is worth between {self.lower:.4g} and {self.upper:.4g}."
         stochastic, deterministic = self.stochastic, self.deterministic
+        most_stochastic, most_deterministic = _ceiling(stochastic), _ceiling(deterministic)
         certain = max(self.certainty.map_value, self.certainty.mean_value)
         # The least and the most that each step can be, by what is attained and what is proved.
-        memory = _amount(self.lower - min(stochastic.bound, self.upper), self.upper - stochastic.value)
+        memory = _amount(self.lower - min(most_stochastic, self.upper), self.upper - stochastic.value)
         randomness = _amount(
-            stochastic.value - min(deterministic.bound, stochastic.bound),
-            stochastic.bound - deterministic.value,
+            stochastic.value - min(most_deterministic, most_stochastic),
+            most_stochastic - deterministic.value,
         )
-        planning = _amount(deterministic.value - certain, deterministic.bound - certain)
+        planning = _amount(deterministic.value - certain, most_deterministic - certain)
         return f"Memory buys {memory}, randomness {randomness} and planning over the posterior {planning}."
 
 
@@ -166,6 +167,11 @@ def _memoryless_seconds(time_limit: float | None) -> float:
 
 def _row(found: MemorylessPolicy) -> dict[str, Any]:
     return {"value": found.value, "certified": found.certified, "bound": found.bound}
+
+
+def _ceiling(found: MemorylessPolicy) -> float:
+    """The best value of the class, or what it does not exceed."""
+    return found.value if found.certified else found.bound
 
 
 def _amount(low: float, high: float) -> str:
