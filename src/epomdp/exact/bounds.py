@@ -240,7 +240,18 @@ def _memoryless(problem: Problem, policies, owners, values, steps: float, floor:
 
     def evaluate(first: int, last: int) -> None:
         _evaluate(
-            model, problem.num_actions, policies, order, steps, floor, rise, fall, max_sweeps, first, last, attained
+            model,
+            problem.num_actions,
+            policies,
+            order,
+            steps,
+            floor,
+            rise,
+            fall,
+            max_sweeps,
+            first,
+            last,
+            attained,
         )
 
     share_out(evaluate, len(policies), 1 + _PAIRS_PER_THREAD // pairs)

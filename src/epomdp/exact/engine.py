@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from epomdp.exact import nodes as records
-from epomdp.exact import search as kernels
+from epomdp.exact import records, search, upkeep
 from epomdp.exact.bounds import FirstBounds
 from epomdp.exact.memory import available_bytes
 from epomdp.exact.model import Problem
-from epomdp.exact.nodes import LIVE_ALPHAS, LIVE_EVENTS, MOST_ALPHAS, MOST_EVENTS, NODES, Search
+from epomdp.exact.records import LIVE_ALPHAS, LIVE_EVENTS, MOST_ALPHAS, MOST_EVENTS, NODES, Search
 
 # Arrays that grow together when the place in `counts` is full.
 _GROUPS = (
@@ -58,7 +57,7 @@ class Engine:
             node = -1
             while node < 0:
                 self.search.counts[records.FULL] = 0
-                node = kernels.add_root(self.problem.model, self.search, self.problem.num_actions, x, belief)
+                node = upkeep.add_root(self.problem.model, self.search, self.problem.num_actions, x, belief)
                 if node < 0:
                     self.grow()
             self.search.roots[i] = node
@@ -72,37 +71,37 @@ class Engine:
         limit = self.search.counts[records.BACKUPS] + max_backups
         while True:
             left = limit - self.search.counts[records.BACKUPS]
-            code = kernels.run(self.problem.model, self.search, self.problem.num_actions, gap, left)
-            if code == kernels.GROW:
+            code = search.run(self.problem.model, self.search, self.problem.num_actions, gap, left)
+            if code == search.GROW:
                 self.grow()
-            elif code == kernels.COMPACT:
+            elif code == search.COMPACT:
                 self.compact()
             else:
-                return code == kernels.SOLVED
+                return code == search.SOLVED
 
     def compact(self) -> None:
         """Weed alpha vectors and sawtooth points."""
-        kernels.compact(self.problem.model, self.search, self.num_base)
+        upkeep.compact(self.problem.model, self.search, self.num_base)
         counts = self.search.counts
         counts[MOST_ALPHAS] = _WEED * counts[LIVE_ALPHAS] + _WEED_MORE
         counts[MOST_EVENTS] = _WEED * counts[LIVE_EVENTS] + _WEED_MORE
 
     def grow(self) -> None:
         """Double the arrays that were found full."""
-        search = self.search
-        names = _GROUPS[int(search.counts[records.FULL]) - 1]
-        more = sum(2 * getattr(search, name).nbytes for name in names)
-        if sum(array.nbytes for array in search) + more > self._budget:
+        old = self.search
+        names = _GROUPS[int(old.counts[records.FULL]) - 1]
+        more = sum(2 * getattr(old, name).nbytes for name in names)
+        if sum(array.nbytes for array in old) + more > self._budget:
             raise OutOfMemory
         grown = {}
         for name in names:
-            array = getattr(search, name)
+            array = getattr(old, name)
             grown[name] = np.zeros(2 * len(array), dtype=array.dtype)
             grown[name][: len(array)] = array
         if "nodes" in grown:
-            grown["table"] = np.full(2 * len(search.table), -1, dtype=np.int32)
-            kernels.rehash(grown["nodes"], search.counts[NODES], grown["table"])
-        self.search = search._replace(**grown)
+            grown["table"] = np.full(2 * len(old.table), -1, dtype=np.int32)
+            upkeep.rehash(grown["nodes"], old.counts[NODES], grown["table"])
+        self.search = old._replace(**grown)
 
 
 def _allocate(problem: Problem, first: FirstBounds, tolerance: float) -> Search:

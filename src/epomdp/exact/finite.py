@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from epomdp.exact.compiled import compiled
 from epomdp.exact.engine import Engine
-from epomdp.exact.nodes import (
-    FULL,
-    LOWER,
-    NODES,
-    OWN,
-    UPDATES,
-    UPPER,
-    expand,
-    open_node,
-    part,
-    refresh_lower,
-    refresh_upper,
-)
+from epomdp.exact.nodes import expand, open_node, part, refresh_lower, refresh_upper
+from epomdp.exact.records import FULL, LOWER, NODES, UPDATES, UPPER
 from epomdp.exact.search import evaluate
 
-# Passes without any change after which rounding is all that is left.
-_CLOSED, _FULL, _STUCK, _PAUSED = range(4)
+_CLOSED, _FULL, _STUCK, _MOVING = range(4)
 
 
-def finish(engine: Engine, gap: float, most_nodes: int, most_passes: int = 100_000) -> bool:
+def finish(engine: Engine, gap: float, most_nodes: int, stop: Callable[[], bool] | None = None) -> bool:
     """Close the gap at the start on the graph of beliefs, with at most `most_nodes` of them; whether that worked.
 
     LAO* with two bounds (Hansen and Zilberstein 2001): pass after pass, the beliefs that actions of the highest
     upper bound lead to are collected, expanded where need be, and backed up in reverse. Bounds are valid at any
-    time: a lower one is attained by the node's action `best` and, after it, by what attains the children's.
+    time: a node's `own` lower one is attained by its action `best` and, after it, by what attains the children's.
+
+    Args:
+        engine: its bounds at the start are set, if it worked.
+        gap: upper minus lower to reach.
+        most_nodes: beliefs to hold at most; these count those of the search before.
+        stop: asked between passes; true gives up.
 
     Raises:
         OutOfMemory: there is no room for what was visited.
     """
     queue = np.empty(most_nodes, dtype=np.int32)
-    code = _PAUSED
-    for _ in range(most_passes):
-        code = _pass(engine.problem.model, engine.search, engine.problem.num_actions, queue, gap)
+    problem = engine.problem
+    while engine.search.counts[NODES] <= most_nodes and not (stop is not None and stop()):
+        code = _pass(problem.model, engine.search, problem.num_actions, queue, gap)
         if code == _FULL and engine.search.counts[FULL]:
             engine.grow()
-        elif code != _PAUSED or engine.search.counts[NODES] > most_nodes:
-            break
-    if code != _CLOSED:
-        _forget(engine.problem.model, engine.search)
-    return code == _CLOSED
+        elif code != _MOVING:
+            return code == _CLOSED
+    return False
 
 
 @compiled
@@ -60,7 +54,6 @@ def _pass(m, s, num_actions, queue, gap):
         refresh_upper(m, s, n)
         count = _enter(s, queue, count, n, stamp, 0.25 * gap)
     head = 0
-    moved = False
     while head < count:
         n = queue[head]
         head += 1
@@ -72,17 +65,25 @@ def _pass(m, s, num_actions, queue, gap):
             count = _enter(s, queue, count, children[i].node, stamp, 0.25 * gap)
             if count < 0:
                 return _FULL
+    moved = False
     for k in range(count - 1, -1, -1):
         if _back_up(m, s, num_actions, queue[k]):
             moved = True
-    s.bounds[LOWER] = 0.0
-    s.bounds[UPPER] = 0.0
+    lower = 0.0
+    upper = 0.0
     for i in range(s.roots.shape[0]):
-        s.bounds[LOWER] += s.root_weights[i] * nodes[s.roots[i]].lower
-        s.bounds[UPPER] += s.root_weights[i] * nodes[s.roots[i]].upper
-    if s.bounds[UPPER] - s.bounds[LOWER] <= gap:
-        return _CLOSED
-    return _PAUSED if moved else _STUCK
+        lower += s.root_weights[i] * _lower(nodes[s.roots[i]])
+        upper += s.root_weights[i] * nodes[s.roots[i]].upper
+    if upper - lower > gap:
+        return _MOVING if moved else _STUCK
+    s.bounds[LOWER] = lower
+    s.bounds[UPPER] = upper
+    return _CLOSED
+
+
+@part
+def _lower(node):
+    return max(node.lower, node.own)
 
 
 @part
@@ -107,7 +108,7 @@ def _greedy(m, s, num_actions, n):
 def _enter(s, queue, count, n, stamp, slack):
     """Append node n unless it is in the queue or its bounds agree; the new count, -1 if there is no room."""
     node = s.nodes[n]
-    if count < 0 or node.mark == stamp or node.upper - node.lower <= slack:
+    if count < 0 or node.mark == stamp or node.upper - _lower(node) <= slack:
         return count
     if count == queue.shape[0]:
         return -1
@@ -128,14 +129,13 @@ def _back_up(m, s, num_actions, n):
             lower = 0.0
             upper = 0.0
             for i in range(action.children, action.children + action.count):
-                lower += children[i].probability * nodes[children[i].node].lower
+                lower += children[i].probability * _lower(nodes[children[i].node])
                 upper += children[i].probability * nodes[children[i].node].upper
             action.upper = min(action.upper, action.reward + m.discount * upper)
             lower = action.reward + m.discount * lower
-            if lower > node.lower:
+            if lower > _lower(node):
                 moved = True
-                node.lower = lower
-                node.alpha = OWN
+                node.own = lower
                 node.best = a
         best = max(best, action.upper)
     if best < node.upper:
@@ -145,12 +145,35 @@ def _back_up(m, s, num_actions, n):
 
 
 @compiled
-def _forget(m, s):
-    """Lower bounds that no alpha vector attains are taken back, so that the search can go on."""
-    for n in range(s.counts[NODES]):
-        node = s.nodes[n]
-        if node.alpha == OWN:
-            node.lower = -np.inf
-            node.alpha = -1
-            node.alpha_seen = -1
-            refresh_lower(m, s, n)
+def finite_beliefs(m, num_actions):
+    """Whether what is seen rules hidden values out and tells no more, so that few beliefs can come up.
+
+    So it is if each outcome is equally likely for all hidden values that can show it, those aside that lead to
+    a state that nothing leaves and that pays nothing. The hidden part must not change.
+    """
+    rows, entries, pair_start = m.rows, m.entries, m.pair_start
+    X = pair_start.shape[0] - 1
+    ended = np.ones(X, dtype=np.bool_)
+    for x in range(X):
+        for row in range(num_actions * pair_start[x], num_actions * pair_start[x + 1]):
+            if rows[row].reward != 0.0:
+                ended[x] = False
+        for k in range(m.outcome_start[x * num_actions], m.outcome_start[(x + 1) * num_actions]):
+            if m.successors[k] != x:
+                ended[x] = False
+    likelihood = np.zeros(np.diff(m.outcome_start).max())
+    for x in range(X):
+        size = pair_start[x + 1] - pair_start[x]
+        for a in range(num_actions):
+            first = m.outcome_start[x * num_actions + a]
+            likelihood[:] = -1.0
+            row0 = num_actions * pair_start[x] + a * size
+            for e in range(rows[row0].entry, rows[row0 + size].entry):
+                o = entries[e].outcome
+                if likelihood[o] < 0.0:
+                    likelihood[o] = entries[e].probability
+                elif (
+                    abs(likelihood[o] - entries[e].probability) > 1e-12 and not ended[m.successors[first + o]]
+                ):
+                    return False
+    return True

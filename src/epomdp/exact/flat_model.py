@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from epomdp.exact.family import gather_rows
 from epomdp.exact.model import ENTRY, ROW, Model, Problem
 from epomdp.exact.pomdp import Pomdp
 
@@ -52,7 +53,7 @@ def pomdp_problem(pomdp: Pomdp) -> Problem:
         False,
         np.concatenate(members).astype(np.int32),
         labels.astype(np.int32),
-        np.zeros(len(labels)),
+        np.full(len(labels), np.nan),
         np.array([x]),
         np.ones(1),
         (belief / belief.sum(),),
@@ -62,24 +63,23 @@ def pomdp_problem(pomdp: Pomdp) -> Problem:
 class _Joint(NamedTuple):
     """Entries (s, s', o, probability) of one action, sorted by s; `start` (S + 1,) where each s begins."""
 
-    start: NDArray[np.int64]
-    target: NDArray[np.int64]
-    observation: NDArray[np.int64]
-    probability: NDArray[np.float64]
+    start: NDArray
+    target: NDArray
+    observation: NDArray
+    probability: NDArray
 
 
 def _joint(pomdp: Pomdp, action: int) -> _Joint:
-    T, O = pomdp.transitions[action], pomdp.observations[action]
-    seen = np.diff(O.indptr)[T.indices]
-    position = np.repeat(O.indptr[T.indices] - np.concatenate([[0], np.cumsum(seen)[:-1]]), seen)
-    position = position + np.arange(len(position))
-    probability = np.repeat(T.data, seen) * O.data[position]
+    T = pomdp.transitions[action]
+    _, position = gather_rows(pomdp.observations[action].indptr, T.indices)
+    seen = np.diff(pomdp.observations[action].indptr)[T.indices]
+    probability = np.repeat(T.data, seen) * pomdp.observations[action].data[position]
     keep = probability > 0
-    source = np.repeat(np.repeat(np.arange(len(pomdp.initial)), np.diff(T.indptr)), seen)[keep]
-    start = np.searchsorted(source, np.arange(len(pomdp.initial) + 1))
-    return _Joint(
-        start, np.repeat(T.indices, seen)[keep].astype(np.int64), O.indices[position][keep], probability[keep]
-    )
+    source = np.repeat(np.repeat(np.arange(pomdp.num_states), np.diff(T.indptr)), seen)[keep]
+    start = np.searchsorted(source, np.arange(pomdp.num_states + 1))
+    target = np.repeat(T.indices, seen)[keep].astype(np.int64)
+    observation = pomdp.observations[action].indices[position][keep].astype(np.int64)
+    return _Joint(start, target, observation, probability[keep].astype(np.float64))
 
 
 def _classes(pomdp: Pomdp, entries, start) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -94,13 +94,12 @@ def _classes(pomdp: Pomdp, entries, start) -> tuple[NDArray[np.int64], NDArray[n
         if reached.sum() == before:
             break
     kind = np.arange(S)
-    num_observations = pomdp.observations[0].shape[1]
     while True:
         before = kind.copy()
         for joint in entries:
             live = np.repeat(reached, np.diff(joint.start))
             target, seen = joint.target[live], joint.observation[live]
-            least = np.full(num_observations, S)
+            least = np.full(pomdp.num_observations, S)
             np.minimum.at(least, seen, kind[target])
             np.minimum.at(kind, target, least[seen])
         kind = kind[kind]
@@ -111,19 +110,17 @@ def _classes(pomdp: Pomdp, entries, start) -> tuple[NDArray[np.int64], NDArray[n
 
 
 class _ClassRows(NamedTuple):
-    lengths: NDArray[np.int64]
-    target: NDArray[np.int64]
-    outcome: NDArray[np.int64]
-    probability: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    successor: NDArray[np.int64]
+    lengths: NDArray
+    target: NDArray
+    outcome: NDArray
+    probability: NDArray
+    labels: NDArray
+    successor: NDArray
 
 
 def _class_rows(joint: _Joint, members: NDArray[np.int64]) -> _ClassRows:
     """Rows of one class and action; outcomes are its possible observations, `successor` a state of each."""
-    lengths = joint.start[members + 1] - joint.start[members]
-    offset = np.repeat(joint.start[members] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    index = offset + np.arange(len(offset))
+    starts, index = gather_rows(joint.start, members)
     target = joint.target[index]
     labels, first, outcome = np.unique(joint.observation[index], return_index=True, return_inverse=True)
-    return _ClassRows(lengths, target, outcome, joint.probability[index], labels, target[first])
+    return _ClassRows(np.diff(starts), target, outcome, joint.probability[index], labels, target[first])

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epomdp.errors import BadInput
 from epomdp.exact.compiled import compiled, share_out
 from epomdp.exact.family import Family
 
@@ -57,7 +56,7 @@ class Problem:
         static: whether the hidden part never changes (families): y' and y name the same environment.
         pair_hidden: (pairs,) int32, the environment (families) or the state (POMDPs) of each pair.
         outcome_label: (outcomes,) int32, the next state (families) or the observation (POMDPs).
-        outcome_reward: (outcomes,) float64, the observed reward; zeros where rewards are not observed.
+        outcome_reward: (outcomes,) float64, the observed reward; NaN where rewards are not observed.
         start_states: (R,) int64, observed states in which an episode may start.
         start_weights: (R,) float64, their probabilities.
         start_beliefs: R arrays, the belief over the hidden values at each start.
@@ -98,7 +97,7 @@ def family_problem(family: Family, observe_rewards: bool, weights: NDArray[np.fl
     local = np.zeros((M, S), dtype=np.int32)
     local[environment, state] = np.arange(pair_start[-1]) - pair_start[state]
     pair_hidden = environment.astype(np.int32)
-    del state, environment, reached
+    del state, environment
 
     rows = np.zeros(A * pair_start[-1] + 1, dtype=ROW)
     _lengths(family.indptr, family.rewards, pair_start, pair_hidden, rows)
@@ -136,7 +135,7 @@ def family_problem(family: Family, observe_rewards: bool, weights: NDArray[np.fl
         True,
         pair_hidden,
         successors,
-        label_reward[keep] if observe_rewards else np.zeros(len(keep)),
+        label_reward[keep] if observe_rewards else np.full(len(keep), np.nan),
         starts,
         family.initial[starts],
         tuple(weights[pair_hidden[pair_start[x] : pair_start[x + 1]]] for x in starts),
@@ -246,15 +245,3 @@ def _fill(
             counts[x * A + a + 1] = count
             for o in range(count):
                 newest[label[base + o]] = -1
-
-
-def check_weights(family: Family, prior) -> NDArray[np.float64]:
-    """(M,) normalised weights: the family's own, or those of `prior`, checked."""
-    if prior is None:
-        return family.weights / family.weights.sum()
-    weights = np.asarray(prior, dtype=np.float64)
-    if weights.shape != family.weights.shape:
-        raise BadInput(f"prior: has shape {weights.shape}; give {family.weights.shape}, a weight a model")
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or weights.sum() <= 0:
-        raise BadInput("prior: weights must be finite, at least 0 and not all 0")
-    return weights / weights.sum()

@@ -1,0 +1,172 @@
+"""Solve an epistemic POMDP, or a flat one, with certified bounds, at any time, and get the policy."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from epomdp.errors import BadInput
+from epomdp.exact.bounds import family_bounds, pomdp_bounds
+from epomdp.exact.engine import Engine, OutOfMemory
+from epomdp.exact.extract import extract_policy
+from epomdp.exact.family import Family
+from epomdp.exact.finite import finish, finite_beliefs
+from epomdp.exact.flat_model import pomdp_problem
+from epomdp.exact.model import family_problem
+from epomdp.exact.pomdp import Pomdp
+from epomdp.exact.records import BACKUPS, TRIALS
+from epomdp.exact.solution import Progress, Solution, extrapolate
+
+__all__ = ["Progress", "Solution", "solve", "solve_pomdp"]
+
+# Improvements below this share of the gap are passed over.
+_NEGLIGIBLE = 1e-6
+# The exact mode stops at this gap, times the size of the values.
+_EXACT = 1e-9
+# So many beliefs are always tried exactly; many more, if there surely are finitely many, after so many backups, and
+# again whenever there have been this many times as many.
+_FEW_BELIEFS = 256
+_FIRST_ATTEMPT, _NEXT_ATTEMPT = 20_000, 4
+# Seconds between looks at the clock.
+_SLICE = 0.05
+
+
+def solve(
+    problem: Family | Pomdp,
+    *,
+    observe_rewards: bool = True,
+    gap: float = 1e-3,
+    time_limit: float | None = None,
+    callback: Callable[[Progress], Any] | None = None,
+    prior: ArrayLike | None = None,
+) -> Solution:
+    """Bounds on the value of the best adaptive policy, and a policy that attains the lower one.
+
+    The search is trial-based with two bounds, as in HSVI2 (Smith and Simmons 2005) and SARSOP (Kurniawati et al.
+    2008), on a mixed-observability model (Ong et al. 2010); see docs/exact/solver.md. Where few beliefs can come
+    up, they are enumerated and the answer is exact, to about 1e-9. Without a time limit it is deterministic.
+
+    Args:
+        problem: a family with weights, or a flat POMDP. One with a horizon is replaced by `problem.layered()`, and
+            the policy acts on the states of that.
+        observe_rewards: families: whether the reward of a step is seen.
+        gap: upper minus lower bound at the start at which to stop, absolute.
+        time_limit: seconds after which to stop with the bounds reached; the preparation is not cut short.
+        callback: called with a `Progress` about twenty times a second.
+        prior: families: (M,) weights to use in place of the family's.
+
+    Raises:
+        BadInput: a number is out of range, or a discount of 1 where episodes may go on for ever.
+    """
+    _check(gap, time_limit)
+    start = time.monotonic()
+    if isinstance(problem, Pomdp):
+        if prior is not None:
+            raise BadInput("prior: a flat POMDP has a start belief instead; change `initial`")
+        flat = pomdp_problem(problem)
+        engine = Engine(flat, pomdp_bounds(flat, problem, gap), _NEGLIGIBLE * gap)
+    else:
+        family = problem.layered() if problem.horizon is not None else problem
+        family = family if prior is None else family.with_weights(prior)
+        mixed = family_problem(family, observe_rewards, family.weights)
+        engine = Engine(mixed, family_bounds(mixed, family, gap), _NEGLIGIBLE * gap)
+    search = Run(engine, gap, start, time_limit, callback)
+    status = search.to_the_end()
+    policy = extract_policy(engine.problem, engine.search)
+    seconds = time.monotonic() - start
+    trials = int(engine.search.counts[TRIALS])
+    return Solution(*engine.bounds, status, seconds, trials, np.array(search.history), policy)
+
+
+def solve_pomdp(
+    pomdp: Pomdp,
+    *,
+    gap: float = 1e-3,
+    time_limit: float | None = None,
+    callback: Callable[[Progress], Any] | None = None,
+) -> Solution:
+    """`solve` for a flat POMDP."""
+    return solve(pomdp, gap=gap, time_limit=time_limit, callback=callback)
+
+
+def _check(gap: float, time_limit: float | None) -> None:
+    if not (math.isfinite(gap) and gap > 0):
+        raise BadInput(f"gap: is {gap}; give a number above 0")
+    if time_limit is not None and not time_limit >= 0:
+        raise BadInput(f"time_limit: is {time_limit}; give seconds, at least 0, or None")
+
+
+class Run:
+    """One engine driven to a gap, with a clock."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        gap: float,
+        start: float,
+        time_limit: float | None,
+        callback: Callable[[Progress], Any] | None,
+    ) -> None:
+        self.engine = engine
+        values = float(np.abs(engine.search.informed).max(initial=1.0))
+        self.exact = _EXACT * max(1.0, values)
+        # Nothing closer than rounding can be asked for.
+        self.gap = max(gap, 1e-2 * self.exact)
+        self.start, self.callback = start, callback
+        self.deadline = math.inf if time_limit is None else start + time_limit
+        self.history: list[tuple[float, float, float]] = []
+
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self.deadline
+
+    def to_the_end(self) -> str:
+        """Search until the gap is closed or time or memory is up: the status of the solution."""
+        try:
+            if self._finish(_FEW_BELIEFS) or self._search():
+                return "solved"
+        except OutOfMemory:
+            self._record()
+            return "memory-limit"
+        return "time-limit"
+
+    def _finish(self, most_nodes: int) -> bool:
+        done = finish(self.engine, min(self.gap, self.exact), most_nodes, self.late)
+        if done:
+            self._record()
+        return done
+
+    def _search(self) -> bool:
+        engine, problem = self.engine, self.engine.problem
+        attempt = _FIRST_ATTEMPT
+        size = 16
+        done = engine.run(self.gap, 0)
+        self._record()
+        while not done and not self.late():
+            begin = time.monotonic()
+            limit = attempt - int(engine.search.counts[BACKUPS])
+            done = engine.run(self.gap, min(size, limit))
+            size = _resize(size, time.monotonic() - begin)
+            self._record()
+            if not done and engine.search.counts[BACKUPS] >= attempt:
+                few = problem.static and finite_beliefs(problem.model, problem.num_actions)
+                if few and self._finish(attempt):
+                    return True
+                attempt = attempt * _NEXT_ATTEMPT if few else 2**62
+        return done
+
+    def _record(self) -> None:
+        lower, upper = self.engine.bounds
+        self.history.append((time.monotonic() - self.start, lower, upper))
+        if self.callback is not None:
+            self.callback(Progress(lower, upper, self.history[-1][0], extrapolate(self.history, self.gap)))
+
+
+def _resize(size: int, seconds: float) -> int:
+    """Backups for the next slice; how many there are changes when the clock is looked at, and nothing else."""
+    return int(np.clip(size * _SLICE / max(seconds, 1e-6), 1 + size // 4, 4 * size))
