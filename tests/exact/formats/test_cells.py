@@ -29,7 +29,7 @@ def filled(shape, index, value):
 @given(entries())
 def test_the_last_entry_that_covers_a_cell_counts(case):
     shape, index, value = case
-    cells = Cells(shape, index, value)
+    cells = Cells("a table", shape, index, value)
     dense = filled(*case)
     grid = [c.ravel() for c in np.indices(shape)]
     order, found = cells.look_up(grid)
@@ -41,7 +41,7 @@ def test_the_last_entry_that_covers_a_cell_counts(case):
 @given(entries())
 def test_rows_hold_the_cells_that_are_not_zero(case):
     shape, index, value = case
-    rows = Cells(shape, index, value).rows("a table")
+    rows = Cells("a table", shape, index, value).rows()
     dense = np.nan_to_num(filled(*case)).reshape(-1, shape[-1])
     made = np.zeros_like(dense)
     made[rows.row, rows.column] = rows.value
@@ -56,7 +56,7 @@ def test_rows_hold_the_cells_that_are_not_zero(case):
 @given(entries())
 def test_an_uncovered_row_is_one(case):
     shape, index, value = case
-    row = Cells(shape, index, value).uncovered_row()
+    row = Cells("a table", shape, index, value).uncovered_row()
     touched = ~np.isnan(filled(*case)).all(axis=-1)
     if row is not None:
         assert not touched[row]
@@ -65,17 +65,19 @@ def test_an_uncovered_row_is_one(case):
 
 
 def test_a_huge_table_with_few_entries_is_found_incomplete_at_no_cost():
-    cells = Cells((1 << 20, 1 << 20, 1 << 20), np.array([[0, 0, 0], [0, 1, 5]], np.int32), np.ones(2))
+    cells = Cells(
+        "a table", (1 << 20, 1 << 20, 1 << 20), np.array([[0, 0, 0], [0, 1, 5]], np.int32), np.ones(2)
+    )
     assert cells.uncovered_row() == (0, 2)
 
 
 def test_a_table_too_large_to_number_is_refused():
-    with pytest.raises(BadInput, match="too large to number"):
-        Cells((1 << 30, 1 << 30, 1 << 30), np.zeros((1, 3), np.int32), np.ones(1))
+    with pytest.raises(BadInput, match=r"the table: .* too many to number"):
+        Cells("the table", (1 << 30, 1 << 30, 1 << 30), np.zeros((1, 3), np.int32), np.ones(1))
 
 
 def test_a_table_too_large_for_memory_is_refused_before_it_is_made(monkeypatch):
     monkeypatch.setattr("epomdp.exact.memory.available_bytes", lambda: 1e6)
-    cells = Cells((100, 100, 100), np.array([[-1, -1, -1]], np.int32), np.ones(1))
+    cells = Cells("the table", (100, 100, 100), np.array([[-1, -1, -1]], np.int32), np.ones(1))
     with pytest.raises(BadInput, match=r"the table.*GB of memory"):
-        cells.rows("the table")
+        cells.rows()

@@ -1,5 +1,8 @@
 """Conversion between files, by their endings."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -106,3 +109,12 @@ def test_what_cannot_be_converted(tmp_path, source, target, says):
         formats.convert(tmp_path / source, tmp_path / target)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["tiger.pomdp"]
+
+
+def test_the_example_of_the_documentation(family_file, tmp_path, monkeypatch):
+    family_file.rename(tmp_path / "mazes.npz")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs" / "exact" / "formats.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], {})
+    assert_close(Family.load("again.npz"), Family.load("mazes.npz"))
+    assert Path("flat.pomdp").exists()

@@ -164,10 +164,14 @@ def test_each_step_ends_in_the_sink_with_one_minus_the_discount(tmp_path):
     assert model.states[2] == (3, None, [("a0", 2.0, {0: 0.25, 2: 0.75})])
 
 
-def test_action_names_that_storm_cannot_read_are_left_out(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("go-left", "go-left"), ("go left", "a0"), ("[0]", "a0"), ("\u00f6", "a0"), ("", "a0")],
+)
+def test_action_names_that_storm_cannot_read_are_left_out(tmp_path, name, label):
     one = sp.csr_array(np.ones((1, 1)))
-    pomdp = Pomdp((one,), (one,), np.zeros((1, 1)), np.ones(1), 0.5, actions=("go left",))
-    assert written(tmp_path, pomdp).states[2][2][0][0] == "a0"
+    pomdp = Pomdp((one,), (one,), np.zeros((1, 1)), np.ones(1), 0.5, actions=(name,))
+    assert written(tmp_path, pomdp).states[2][2][0][0] == label
 
 
 def test_a_discount_of_one_is_refused(tmp_path):

@@ -73,6 +73,15 @@ def test_names_that_xml_needs_escaped(tmp_path):
     assert (back.states, back.observation_names) == (("a&b", "<c>"), ('"q"', "o'o"))
 
 
+def test_names_that_xml_cannot_hold_are_numbered(tmp_path):
+    text = (
+        "discount: 0.5 values: reward states: a \x1b[0m actions: x observations: 1 T: * identity O: * uniform"
+    )
+    (tmp_path / "x.pomdp").write_text(text)
+    pomdpx.write(pomdp.read(tmp_path / "x.pomdp"), tmp_path / "x.pomdpx")
+    assert pomdpx.read(tmp_path / "x.pomdpx").states == ("s0", "s1")
+
+
 def test_names_that_look_like_reward_cells_but_are_none(tmp_path):
     family = random_family(0)
     pomdpx.write(family, tmp_path / "x.pomdpx", observe_rewards=False)

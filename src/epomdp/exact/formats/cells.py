@@ -63,13 +63,17 @@ class _Pattern:
 class Cells:
     """Entries over a grid of the given shape, in the order in which they were written."""
 
-    def __init__(self, shape: Sequence[int], index: NDArray[np.int32], value: NDArray[np.float64]) -> None:
+    def __init__(
+        self, what: str, shape: Sequence[int], index: NDArray[np.int32], value: NDArray[np.float64]
+    ) -> None:
         """
         Args:
+            what: names the table in errors.
             shape: sizes of the d dimensions.
             index: (n, d) indices within the shape, -1 for every index of a dimension.
             value: (n,) values; a later entry overrides the earlier ones.
         """
+        self.what = what
         self.shape = tuple(shape)
         self.patterns: list[_Pattern] = []
         open_code = np.zeros(len(value), np.int8)
@@ -88,7 +92,7 @@ class Cells:
         for d in dimensions:
             total *= self.shape[d]
         if total >= 1 << 63:
-            raise BadInput(f"a table of {total:.3g} cells is too large to number; use a smaller model")
+            raise BadInput(f"{self.what}: {total:.3g} cells are too many to number; use a smaller model")
         keys = np.zeros(len(columns[0]), np.int64)
         for d in dimensions:
             keys = keys * self.shape[d] + columns[d]
@@ -136,8 +140,8 @@ class Cells:
         first = np.argmax(missing)
         return tuple(int(column[first]) for column in columns)
 
-    def rows(self, what: str) -> Rows:
-        """All cells that are not zero. `what` names the table where it needs more memory than there is."""
+    def rows(self) -> Rows:
+        """All cells that are not zero."""
         shape, last = self.shape, len(self.shape) - 1
         num_rows, num_columns = _product(shape[:-1]), shape[-1]
         narrow = [pattern for pattern in self.patterns if last in pattern.fixed]
@@ -145,13 +149,13 @@ class Cells:
         row_order = row_value = None
         dense = np.zeros(0, np.int64)
         if wide:
-            require_memory(_BYTES_PER_CELL * num_rows, what, _MEND)
+            require_memory(_BYTES_PER_CELL * num_rows, self.what, _MEND)
             columns = np.unravel_index(np.arange(num_rows), shape[:-1])
             row_order, row_value = self.look_up(columns, range(last))
             dense = np.flatnonzero(row_value)
         spans = [_product([size for d, size in enumerate(shape) if d not in p.fixed]) for p in narrow]
         count = sum(len(p.keys) * span for p, span in zip(narrow, spans, strict=True))
-        require_memory(_BYTES_PER_CELL * (count + len(dense) * num_columns + num_rows), what, _MEND)
+        require_memory(_BYTES_PER_CELL * (count + len(dense) * num_columns + num_rows), self.what, _MEND)
         keys, orders, values = [], [], []
         if len(dense) and row_order is not None and row_value is not None:
             keys.append((dense[:, None] * num_columns + np.arange(num_columns)).ravel())

@@ -13,6 +13,7 @@ probabilistic model checker Storm".
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,6 +27,8 @@ from epomdp.exact.formats.numbers import Named, Texts, lines
 from epomdp.exact.memory import require_memory
 from epomdp.exact.pomdp import Pomdp
 
+# Action names that Storm can read back.
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 # Hidden states written at a time.
 _BLOCK = 1 << 14
 # Places of the states and observations that come before those of the model: the sink, the start, and for
@@ -72,8 +75,8 @@ def _text(pomdp: Pomdp, seen: bool) -> Iterator[bytes | memoryview]:
     yield from lines(("\t\t", " : ", "\n"), (_STATES_BEFORE + entered,), pomdp.initial[start])
     moves = sp.csr_array(sp.vstack([_moves(pomdp, a, pairs) for a in range(A)], format="csr"))
     moves.indices += _STATES_BEFORE + unseen
-    actions = pomdp.actions if all(name.split() == [name] for name in pomdp.actions) else ()
-    labels = actions or tuple(f"a{a}" for a in range(A))
+    plain = all(_LABEL.fullmatch(name) for name in pomdp.actions)
+    labels = pomdp.actions if pomdp.actions and plain else tuple(f"a{a}" for a in range(A))
     for first in range(0, len(state), _BLOCK):
         block = slice(first, first + _BLOCK)
         yield from _states(pomdp, moves, labels, first, state[block], observation[block])

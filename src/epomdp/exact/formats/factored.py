@@ -175,7 +175,8 @@ def read_factor(variables: Variables, element: Element, probable: bool) -> Facto
     if len(names) == 1 and probable:
         # A table without parents is one row.
         sizes, index = [1, *sizes], np.pad(index, ((0, 0), (1, 0)))
-    return Factor(element, names, Cells(sizes, index, value))
+    what = f"{document.source.path}: the table of {target[0]}"
+    return Factor(element, names, Cells(what, sizes, index, value))
 
 
 def _only(document: Document, element: Element, tag: str) -> Element:
@@ -189,11 +190,10 @@ def _only(document: Document, element: Element, tag: str) -> Element:
 
 def conditional(variables: Variables, factor: Factor) -> Rows:
     """The rows of a table of probabilities, checked and normalised."""
-    document = variables.document
     uncovered = factor.cells.uncovered_row()
     if uncovered is not None:
         raise _row_error(variables, factor, uncovered, 0.0)
-    rows = factor.cells.rows(f"{document.source.path}: the table of {factor.names[-1]}")
+    rows = factor.cells.rows()
     sums = rows.sums()
     wrong = np.flatnonzero(~(np.abs(sums - 1.0) <= TOLERANCE))
     if len(wrong):

@@ -44,7 +44,7 @@ def read(path: str | os.PathLike[str]) -> Pomdp:
     O = _matrices(source, preamble, scan.O, observations)  # noqa: E741
     S, A = preamble.sizes[STATE], preamble.sizes[ACTION]
     shape = (A, S, S, preamble.sizes[OBSERVATION])
-    cells = Cells(shape, *rewards)
+    cells = Cells(f"{source.path}: R", shape, *rewards)
     depth = Depth(cells.closed_in(2), cells.closed_in(3))
     reward = preamble.sign * expected_rewards(lambda *at: cells.look_up(at)[1], depth, T, O)
     return Pomdp(T, O, reward + 0.0, preamble.start, preamble.discount, *_ordered(preamble.names))
@@ -108,11 +108,11 @@ def _matrices(
     """The A matrices of T or O, their rows checked and normalised."""
     A, S = preamble.sizes[ACTION], preamble.sizes[STATE]
     columns = preamble.sizes[scan.POSITIONS[function][2]]
-    cells = Cells((A, S, columns), *records)
+    cells = Cells(f"{source.path}: {_LETTERS[function]}", (A, S, columns), *records)
     missing = cells.uncovered_row()
     if missing is not None:
         raise _row_error(source, preamble, function, missing, 0.0, records)
-    rows = cells.rows(f"{source.path}: {_LETTERS[function]}")
+    rows = cells.rows()
     sums = rows.sums()
     wrong = np.flatnonzero(~(np.abs(sums - 1.0) <= TOLERANCE))
     if len(wrong):

@@ -176,6 +176,10 @@ class _Model:
         condition, columns, probability = joint(self.variables, self.signals, given, A * S)
         signals = _merge([columns[v.current] for v in self.observations], self.observations, len(condition))
         count = _count(self.observations)
+        if X * count >= 1 << 31:
+            raise BadInput(
+                f"{self.document.source.path}: {X * count:.3g} observations are too many; make it smaller"
+            )
         O = _matrices(condition, condition % X * count + signals, probability, A * S, X * count, A)  # noqa: E741
         informative = False
         for matrix in O if count > 1 else ():

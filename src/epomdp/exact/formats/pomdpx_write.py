@@ -36,7 +36,7 @@ class _Values:
     @classmethod
     def of(cls, names: Sequence[str], letter: str, size: int) -> _Values:
         """These names where they are fit for a file, else a letter and a number."""
-        fit = all(name.split() == [name] and name not in "*-" for name in names)
+        fit = all(name.split() == [name] and name.isprintable() and name not in "*-" for name in names)
         if not names or not fit or len(set(names)) < len(names):
             names = [f"{letter}{i}" for i in range(size)]
         written = [escape(name) for name in names]

@@ -53,7 +53,7 @@ def same(text, start, end, other):
 @compiled
 def _hash(text, start, end, kind):
     """A hash of a name and its kind (FNV-1a)."""
-    h = np.uint64(14695981039346656037 + kind)
+    h = np.uint64(14695981039346656037) ^ np.uint64(kind)
     for i in range(start, end):
         h = (h ^ np.uint64(text[i])) * np.uint64(1099511628211)
     return h ^ (h >> np.uint64(29))
