@@ -14,6 +14,7 @@ import pytest
 from epomdp import cli, results
 from epomdp.agents import registry
 from epomdp.envs.images import load_images
+from epomdp.exact.guessing import guessing_family
 from epomdp.train import Settings, train
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +59,17 @@ def references_names():
     }
 
 
+def family_file():
+    guessing_family([0.6, 0.3, 0.1], discount=0.9).save("mazes.npz")
+    return {}
+
+
 # What a page takes for granted.
-GIVEN = {"statistics.md": statistics_names, "references.md": references_names}
+GIVEN = {
+    "statistics.md": statistics_names,
+    "references.md": references_names,
+    "exact/formats.md": family_file,
+}
 # Pages on which a comment beside a print quotes what is printed, and a block below all that the code prints
 # (of a console block the numbers, which come from training, are another machine's).
 QUOTING = {
