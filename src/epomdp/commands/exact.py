@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from epomdp import console
@@ -32,7 +33,15 @@ def run_solve(arguments: argparse.Namespace) -> None:
     if arguments.out:
         from epomdp.report.from_ladder import write_ladder_page
 
-        write_ladder_page(found, problem, arguments)
+        write_ladder_page(
+            found,
+            problem,
+            arguments.out,
+            title=Path(arguments.file).name,
+            observe_rewards=not arguments.hidden_rewards,
+            command=f"epomdp solve {arguments.file} --gap {arguments.gap:g}"
+            + (" --hidden-rewards" if arguments.hidden_rewards else ""),
+        )
     if arguments.json:
         print(json.dumps(found.to_json()))
     else:
