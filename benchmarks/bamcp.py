@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 
@@ -82,9 +81,7 @@ def main() -> None:
                 continue
             result = run(TASKS[options.task](), options.prior, options.simulations, seed)
             with options.out.open("a") as out:
-                out.write(
-                    json.dumps(setting | {"seed": seed, "machine": platform.processor()} | result) + "\n"
-                )
+                out.write(json.dumps(setting | {"seed": seed} | result) + "\n")
     print(summary(read(options.out)))
 
 

@@ -131,8 +131,9 @@ def _draw_seen(slots, row, share):
     S = slots.shape[1]
     position = share * S
     state = min(int(position), S - 1)
-    slot = slots[row, state]
-    return state if position - state < slot.keep else slot.other
+    keep, other = slots[row, state].keep, slots[row, state].other
+    # Arithmetic in place of a branch, which would be mispredicted often.
+    return state + (position - state >= keep) * (other - state)
 
 
 @compiled
@@ -272,14 +273,13 @@ def _roll_out(urns, rollout, rewards, discount, state, first, simulation, random
     """Discounted return of the rollout policy from `state`, for the steps `first` to the horizon."""
     A = rewards.shape[1]
     total, weight = 0.0, 1.0
+    scale = A / rollout.epsilon if rollout.epsilon > 0 else 0.0
     for step in range(first, urns.steps.size):
+        action = rollout.greedy[state, 0]
+        if rollout.number[state] > 1:
+            action = rollout.greedy[state, below(rollout.number[state], random)]
         chance = uniform(random)
-        if chance < rollout.epsilon:
-            action = min(int(chance / rollout.epsilon * A), A - 1)
-        else:
-            action = rollout.greedy[state, 0]
-            if rollout.number[state] > 1:
-                action = rollout.greedy[state, below(rollout.number[state], random)]
+        action += (chance < rollout.epsilon) * (min(int(chance * scale), A - 1) - action)
         total += weight * rewards[state, action]
         weight *= discount
         state = draw(urns, state * A + action, step, simulation, random)
