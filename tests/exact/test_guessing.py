@@ -145,6 +145,16 @@ def test_long_limits_approach_the_square_root_rule():
     np.testing.assert_allclose(q, np.sqrt(p) / np.sqrt(p).sum(), atol=1e-6)
 
 
+@pytest.mark.parametrize("limit", [2, 30, None])
+@pytest.mark.parametrize("discount", [5e-324, 1e-15, 1e-9, 1 - 1e-9, 1.0])
+def test_extreme_posteriors_and_discounts(limit, discount):
+    for p in ([1.0, 5e-324], [0.5, 0.5], [1 - 1e-12, 1e-12], [0.0, 1.0]):
+        q, value = guessing.best_memoryless(p, limit, discount)
+        assert np.isfinite(q).all() and q.sum() == pytest.approx(1)
+        single = guessing.argmax(p, limit, discount)
+        assert single <= value + 1e-12 and value <= guessing.elimination(p, limit, discount) + 1e-12
+
+
 def test_simulated_episodes():
     p, q, limit, episodes = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.3, 0.2]), 6, 100_000
     rng = np.random.default_rng(1)

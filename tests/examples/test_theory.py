@@ -127,15 +127,6 @@ def test_examples_print_their_table(example, capsys, name):
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
-@pytest.mark.parametrize("page", ["theory.md", "bamcp.md"])
-def test_code_in_the_docs_runs(page):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "exact" / page).read_text(), re.DOTALL)
-    assert blocks
-    namespace: dict = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), namespace)
-
-
 def test_figures_in_the_chapter_are_those_of_the_examples(example):
     chapter = (ROOT / "docs" / "exact" / "theory.md").read_text()
     game = [f"{formula:.2f}" for _, formula, _ in example("guessing").table()]

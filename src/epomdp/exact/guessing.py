@@ -23,6 +23,7 @@ from epomdp.exact.family import Family
 
 Floats = NDArray[np.float64]
 _SUM_TOLERANCE = 1e-5  # single-precision softmaxes are welcome
+_NO_FUTURE = 1e-12  # a discount below which all but the first guess is rounding
 
 
 def memoryless(q: ArrayLike, p: ArrayLike, limit: int | None, discount: float = 1.0) -> Floats:
@@ -82,7 +83,7 @@ def best_memoryless(p: ArrayLike, limit: int | None, discount: float = 1.0) -> t
 
         f'(q) = sum_{t=1..T} t x^(t-1),   x = gamma (1-q).
 
-    * T = 1 or gamma = 0: f is linear; the best is the argmax.
+    * T = 1 or gamma = 0 (in effect: below 1e-12): f is linear; the best is the argmax.
     * T unlimited: f'(q) = 1 / (1 - gamma + gamma q)^2, hence q_k = max(0, c sqrt(p_k) - (1-gamma)) / gamma
       with c fixed by the sum (water-filling). At gamma = 1 that is q proportional to sqrt(p) and the value
       -((sum_k sqrt(p_k))^2 - 1).
@@ -99,7 +100,7 @@ def best_memoryless(p: ArrayLike, limit: int | None, discount: float = 1.0) -> t
     """
     p = _distribution(p, "p")
     limit, discount = _rules(limit, discount)
-    if limit == 1 or discount == 0:
+    if limit == 1 or discount < _NO_FUTURE:
         q = argmax_policy(p)
     elif limit is None:
         q = _water_filling(p, discount)
@@ -165,7 +166,7 @@ def guessing_family(p: ArrayLike, limit: int | None = None, discount: float = 1.
 def _memoryless_return(q: Floats, limit: int | None, discount: float) -> Floats:
     """f(q), elementwise; the geometric sum is written in 1 - x, which keeps full precision as x -> 1."""
     complement = (1 - discount) + discount * q
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if limit is None:
             total = 1 / complement
         else:
@@ -219,7 +220,7 @@ def _bisect_multiplier(p: Floats, limit: int, discount: float) -> Floats:
     q = best = (p == 1).astype(np.float64)
     for _ in range(60):
         middle = (low + high) / 2
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             target = np.exp(middle) / p
         inner = (target > 1) & (target < steepest)
         q = np.where(inner, _invert_slope(np.where(inner, target, 1.0), q, limit, discount), target <= 1)
