@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from epomdp.errors import BadInput
 from epomdp.exact.family import Family
-from epomdp.exact.formats.flat import flatten, reward_cells, seen_start, unflatten
+from epomdp.exact.formats.flat import flatten, reward_cells, seen_start
+from epomdp.exact.formats.unflat import unflatten
 from epomdp.exact.pomdp import Pomdp
 
 
@@ -103,6 +104,24 @@ def test_the_flat_form_is_a_pomdp_whose_names_say_what_is_what(family, observe_r
 def test_there_and_back_is_the_same_family(family, observe_rewards):
     back = unflatten(flatten(family, observe_rewards))
     assert_close(back, family)
+
+
+@settings(deadline=None, max_examples=30)
+@given(family=families(), seed=st.integers(0, 100))
+def test_states_may_be_in_any_order_and_stay_so(family, seed):
+    pomdp = flatten(family)
+    order = np.random.default_rng(seed).permutation(pomdp.num_states)
+    mixed = replace(
+        pomdp,
+        transitions=tuple(T[order][:, order] for T in pomdp.transitions),
+        observations=tuple(shows[order] for shows in pomdp.observations),
+        rewards=pomdp.rewards[order],
+        initial=pomdp.initial[order],
+        states=tuple(pomdp.states[i] for i in order),
+    )
+    before = [T.toarray() for T in mixed.transitions]
+    assert_close(unflatten(mixed), family)
+    np.testing.assert_array_equal([T.toarray() for T in mixed.transitions], before)
 
 
 def assert_close(a: Family, b: Family):

@@ -8,7 +8,8 @@ from pathlib import Path
 from epomdp.errors import BadInput
 from epomdp.exact.family import Family
 from epomdp.exact.formats import drn, pomdp, pomdpx
-from epomdp.exact.formats.flat import flatten, unflatten
+from epomdp.exact.formats.flat import flatten
+from epomdp.exact.formats.unflat import unflatten
 from epomdp.exact.pomdp import Pomdp
 
 __all__ = ["convert", "drn", "flatten", "pomdp", "pomdpx", "read_any", "unflatten"]

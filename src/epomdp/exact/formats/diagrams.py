@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.exact.formats.files import suggestion
 from epomdp.exact.formats.markup import Document, Element
-
-if TYPE_CHECKING:
-    from epomdp.exact.formats.factored import Variable
+from epomdp.exact.formats.variables import Variable
 
 # Templates may use templates, so that a short file can mean any number of paths.
 _MOST_PATHS = 1_000_000

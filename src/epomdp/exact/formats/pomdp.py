@@ -180,35 +180,34 @@ def _weight(preamble: Preamble, mark: int) -> int:
 
 def _failed(source: Source, preamble: Preamble, failure: Failure) -> BadInput:
     """The error for a scan that stopped."""
-    shown = source.word(failure.start, failure.end)
-    letter = _LETTERS[failure.function]
-    ended = failure.start >= len(source.data)
+    shown, letter = source.word(failure.start, failure.end), _LETTERS[failure.function]
+    kind, ended = KIND_NAMES[failure.kind], failure.start >= len(source.data)
     found = "the file ends" if ended else f"found '{shown}'"
-    if failure.code == scan.NOT_AN_ENTRY:
-        what = f"expected an entry 'T:', 'O:' or 'R:', found '{shown}'; {_mend_entry(failure, shown)}"
-    elif failure.code == scan.NO_COLON:
-        what = f"expected ':' after '{letter}', {found}; write for example '{letter}: * : * ...'"
-    elif failure.code == scan.NO_INDEX:
-        kind = KIND_NAMES[failure.kind]
-        what = f"expected a name, a number or * for the {kind}, {found}; complete the '{letter}:' entry"
-    elif failure.code == scan.UNKNOWN:
-        what = f"unknown {KIND_NAMES[failure.kind]} '{shown}'; {_mend_name(preamble, failure.kind, shown)}"
-    elif failure.code == scan.OUT_OF_RANGE:
-        size, kind = preamble.sizes[failure.kind], KIND_NAMES[failure.kind]
-        what = f"there is no {kind} {shown}; {kind}s are numbered from 0 to {size - 1}"
-    elif failure.code == scan.NOT_A_NUMBER:
-        what = (
-            f"expected a number ({failure.done + 1} of the {failure.count} of this '{letter}:' entry), {found}; "
-            + ("the file is cut off here" if ended else f"give the entry {failure.count} in all")
-        )
-    elif failure.code == scan.TOO_LARGE:
-        what = f"the number {shown} is too large; write one below 1.8e308"
-    elif failure.code == scan.NO_PROBABILITY:
-        what = f"probability {shown} is outside [0, 1]; correct it"
-    elif failure.code == scan.NO_WHOLE_MATRIX:
-        what = "'R: action' takes a start state at least; write 'R: action : *' for every one"
-    else:
-        what = f"'{shown}' cannot stand here; {_allowed_keywords(failure)}"
+    match failure.code:
+        case scan.NOT_AN_ENTRY:
+            mend = _mend_entry(failure, shown)
+            what = f"expected an entry 'T:', 'O:' or 'R:', found '{shown}'; {mend}"
+        case scan.NO_COLON:
+            what = f"expected ':' after '{letter}', {found}; write for example '{letter}: * : * ...'"
+        case scan.NO_INDEX:
+            what = f"expected a name, a number or * for the {kind}, {found}; complete the '{letter}:' entry"
+        case scan.UNKNOWN:
+            what = f"unknown {kind} '{shown}'; {_mend_name(preamble, failure.kind, shown)}"
+        case scan.OUT_OF_RANGE:
+            last = preamble.sizes[failure.kind] - 1
+            what = f"there is no {kind} {shown}; {kind}s are numbered from 0 to {last}"
+        case scan.NOT_A_NUMBER:
+            which = f"{failure.done + 1} of the {failure.count} of this '{letter}:' entry"
+            mend = "the file is cut off here" if ended else f"give the entry {failure.count} in all"
+            what = f"expected a number ({which}), {found}; {mend}"
+        case scan.TOO_LARGE:
+            what = f"the number {shown} is too large; write one below 1.8e308"
+        case scan.NO_PROBABILITY:
+            what = f"probability {shown} is outside [0, 1]; correct it"
+        case scan.NO_WHOLE_MATRIX:
+            what = "'R: action' takes a start state at least; write 'R: action : *' for every one"
+        case _:
+            what = f"'{shown}' cannot stand here; {_allowed_keywords(failure)}"
     return source.error(failure.start, what)
 
 

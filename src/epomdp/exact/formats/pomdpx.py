@@ -18,23 +18,15 @@ from numpy.typing import NDArray
 from epomdp.errors import BadInput
 from epomdp.exact.family import Family
 from epomdp.exact.formats.cells import Rows
-from epomdp.exact.formats.factored import (
-    ACTION,
-    OBSERVATION,
-    STATE,
-    Columns,
-    Factor,
-    Variable,
-    Variables,
-    joint,
-    read_factor,
-)
+from epomdp.exact.formats.factored import Columns, Factor, joint, read_factor
 from epomdp.exact.formats.files import Source
-from epomdp.exact.formats.flat import assemble, seen_start, structure
+from epomdp.exact.formats.flat import seen_start
 from epomdp.exact.formats.markup import Document, Element
 from epomdp.exact.formats.pomdp import split_by_action
 from epomdp.exact.formats.pomdpx_write import write
 from epomdp.exact.formats.rewards import Depth, expected_rewards
+from epomdp.exact.formats.unflat import assemble, structure
+from epomdp.exact.formats.variables import ACTION, OBSERVATION, STATE, Variable, Variables
 from epomdp.exact.memory import require_memory
 from epomdp.exact.pomdp import Pomdp
 
