@@ -110,6 +110,13 @@ class Run:
 
     # Checkpoints
 
+    def tidy(self) -> None:
+        """Remove what a kill left half-written: temporary files, and tensors without their note."""
+        folder, whole = self.path / "checkpoints", set(self._stems())
+        unfinished = [p for p in folder.glob("*.safetensors") if p.stem not in whole]
+        for path in [*self.path.glob(".*.tmp"), *folder.glob(".*.tmp"), *unfinished]:
+            path.unlink(missing_ok=True)
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; the newest few are kept.
 

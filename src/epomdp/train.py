@@ -226,6 +226,7 @@ def _go_on(
     tracker: Callable[[dict[str, float], int], None] | None = None,
 ) -> Run:
     agent, updates = setup.agent, run.config["updates"]
+    run.tidy()
     loop, update, steps = restore(run, setup, settings)
     run.rewind(steps)
     values, resamples = _on_device(setup)
