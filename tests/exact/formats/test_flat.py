@@ -113,7 +113,7 @@ def test_states_may_be_in_any_order_and_stay_so(family, seed):
     order = np.random.default_rng(seed).permutation(pomdp.num_states)
     mixed = replace(
         pomdp,
-        transitions=tuple(T[order][:, order] for T in pomdp.transitions),
+        transitions=tuple(T[order][:, order].sorted_indices() for T in pomdp.transitions),
         observations=tuple(shows[order] for shows in pomdp.observations),
         rewards=pomdp.rewards[order],
         initial=pomdp.initial[order],
