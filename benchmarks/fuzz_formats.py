@@ -215,6 +215,7 @@ def run(seed: int, first: int, last: int, limit: int, folder: str) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first file, to run in parts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--limit", type=int, default=30, help="seconds that one file may take")
@@ -224,11 +225,11 @@ def main() -> int:
     began = time.perf_counter()
     counts: Counter[tuple[str, str]] = Counter()
     failures: list[str] = []
-    slowest, size = 0.0, 2000
+    slowest, size, last = 0.0, 2000, options.first + options.files
     with ProcessPoolExecutor(options.processes, initializer=prepare, initargs=(folder,)) as pool:
         parts = [
-            pool.submit(run, options.seed, first, min(first + size, options.files), options.limit, folder)
-            for first in range(0, options.files, size)
+            pool.submit(run, options.seed, first, min(first + size, last), options.limit, folder)
+            for first in range(options.first, last, size)
         ]
         for done, part in enumerate(parts, 1):
             try:
@@ -244,6 +245,7 @@ def main() -> int:
     seconds = time.perf_counter() - began
     figures = {
         "files": sum(counts.values()),
+        "first": options.first,
         "seed": options.seed,
         "outcomes": {f"{ending} {what}": n for (ending, what), n in sorted(counts.items())},
         "failures": len(failures),
