@@ -55,7 +55,9 @@ def evaluate(
         values = jax.tree.map(lambda x, turn=turn: jnp.asarray(x[rows[turn]]), contexts.values)
         parts.append(jax.tree.map(np.asarray, _play(env, policy, params, values, keys[turn])))
     joined = jax.tree.map(lambda *x: np.concatenate(x)[: rows.size], *parts)
-    return Episodes(*(x.reshape(len(contexts), episodes) for x in joined))
+    returns, lengths, solved = (x.reshape(len(contexts), episodes) for x in joined)
+    # Doubles, as they are when read back from JSON, so that both give the same figures.
+    return Episodes(returns.astype(np.float64), lengths, solved)
 
 
 def _keys(seed: int, hashes: list[str], episode: np.ndarray) -> Array:
