@@ -17,7 +17,7 @@ from epomdp.exact.pomdp import Pomdp
 # Pairs of observed and hidden for which starting a thread pays.
 _PAIRS_PER_THREAD = 20_000
 # Most values of memoryless policies to keep, and most entries to pass over in finding those of one policy.
-_MOST_VALUES = 2**24
+_MOST_VALUES = 2**22
 _MOST_ENTRIES = 2**29
 
 
@@ -73,7 +73,9 @@ def pomdp_bounds(problem: Problem, pomdp: Pomdp, accuracy: float) -> FirstBounds
     values = mdp.optimal_values(_seen_states(pomdp))[0][problem.pair_hidden]
     _, mean_policy, over, _ = _look_ahead(problem, values, np.ones(len(values)))
     problem.model.rows["bound"] += over * steps
-    _fast_informed(problem.model, problem.num_actions, 0.01 * accuracy, 1000)
+    widest = int(np.diff(problem.model.outcome_start).max())
+    totals = np.zeros((widest, problem.num_actions))
+    _fast_informed(problem.model, problem.num_actions, 0.01 * accuracy, 1000, totals)
     informed = np.empty(len(values))
     _best_bounds(problem.model, problem.num_actions, informed)
     policies = np.concatenate([mean_policy[None], _blind(problem.num_actions, len(mean_policy))])
@@ -174,13 +176,12 @@ def _look_ahead_range(model, num_actions, values, weights, first_state, last_sta
 
 
 @compiled
-def _fast_informed(model, num_actions, tolerance, max_sweeps):
+def _fast_informed(model, num_actions, tolerance, max_sweeps, totals):
     """Lower the rows' bounds in place towards the fast informed bound; valid after any sweep from a valid bound.
 
     alpha_a(x, y) = R(x, a, y) + discount sum_o max_a' sum_y' L_o(y, y') alpha_a'(x_o, y').
     """
     rows, entries, pair_start = model.rows, model.entries, model.pair_start
-    totals = np.zeros((np.diff(model.outcome_start).max(), num_actions))
     for _ in range(max_sweeps):
         change = 0.0
         for x in range(pair_start.shape[0] - 2, -1, -1):
@@ -190,7 +191,9 @@ def _fast_informed(model, num_actions, tolerance, max_sweeps):
                 first = model.outcome_start[x * num_actions + a]
                 count = model.outcome_start[x * num_actions + a + 1] - first
                 for row in range(row0, row0 + size):
-                    totals[:count] = 0.0
+                    for o in range(count):
+                        for b in range(num_actions):
+                            totals[o, b] = 0.0
                     for e in range(rows[row].entry, rows[row + 1].entry):
                         successor = model.successors[first + entries[e].outcome]
                         at = num_actions * pair_start[successor] + entries[e].hidden
@@ -199,7 +202,10 @@ def _fast_informed(model, num_actions, tolerance, max_sweeps):
                             at += pair_start[successor + 1] - pair_start[successor]
                     total = 0.0
                     for o in range(count):
-                        total += totals[o].max()
+                        most = totals[o, 0]
+                        for b in range(1, num_actions):
+                            most = max(most, totals[o, b])
+                        total += most
                     new = min(rows[row].bound, rows[row].reward + model.discount * total)
                     change = max(change, rows[row].bound - new)
                     rows[row].bound = new

@@ -11,11 +11,17 @@ from epomdp.exact.policy import SolvedPolicy
 from epomdp.exact.records import ALPHAS, NODES, Search
 
 
-def extract_policy(problem: Problem, search: Search) -> SolvedPolicy:
-    """The controller that attains the lower bound at the start, of the nodes that it can come to."""
+def extract_policy(problem: Problem, search: Search, alphas: NDArray[np.int32] | None = None) -> SolvedPolicy:
+    """The controller that attains the lower bound at the start, of the nodes that it can come to.
+
+    Args:
+        problem: what was solved.
+        search: where it was solved.
+        alphas: (R,) vectors to start with, in place of those that attain the lower bound.
+    """
     names = _Names(problem, search)
     roots = search.nodes[search.roots]
-    keys = names.of_nodes(search.roots)
+    keys = names.of_nodes(search.roots) if alphas is None else names.of_links(alphas, roots["state"])
     known, actions, following = [], [], []
     order = np.full(names.total, -1, dtype=np.int64)
     count = 0
@@ -96,10 +102,11 @@ class _Names:
     def of_nodes(self, n: NDArray) -> NDArray[np.int64]:
         """What attains the lower bound of each belief node."""
         node = self.search.nodes[n]
-        link = self._link(node["alpha"], node["state"])
+        link = self.of_links(node["alpha"], node["state"])
         return np.where(node["own"] > node["lower"], self.alphas + self.pairs + n, link)
 
-    def _link(self, link: NDArray, state: NDArray) -> NDArray[np.int64]:
+    def of_links(self, link: NDArray, state: NDArray) -> NDArray[np.int64]:
+        """What a link into each observed state stands for."""
         sure = self.alphas + self.problem.model.pair_start[state] - 1 - link
         return np.where(link >= 0, link, sure).astype(np.int64)
 
@@ -154,4 +161,4 @@ class _Names:
         links[memoryless] = (key[owner] // X * X + successor)[memoryless]
         linked = (alpha & (first >= 0))[owner]
         place = (first[owner] + np.arange(len(owner)) - start[owner])[linked]
-        links[linked] = self._link(self.search.links[place], successor[linked])
+        links[linked] = self.of_links(self.search.links[place], successor[linked])

@@ -8,6 +8,7 @@ import numpy as np
 
 from epomdp.exact.compiled import compiled
 from epomdp.exact.engine import Engine
+from epomdp.exact.model import Problem
 from epomdp.exact.nodes import expand, open_node, part, refresh_lower, refresh_upper
 from epomdp.exact.records import FULL, LOWER, NODES, UPDATES, UPPER
 from epomdp.exact.search import evaluate
@@ -144,36 +145,37 @@ def _back_up(m, s, num_actions, n):
     return moved
 
 
-@compiled
-def finite_beliefs(m, num_actions):
+def finite_beliefs(problem: Problem) -> bool:
     """Whether what is seen rules hidden values out and tells no more, so that few beliefs can come up.
 
-    So it is if each outcome is equally likely for all hidden values that can show it, those aside that lead to
-    a state that nothing leaves and that pays nothing. The hidden part must not change.
+    So it is if the hidden part never changes and each outcome is equally likely for all hidden values that can
+    show it, those outcomes aside that lead to a state that nothing leaves and that pays nothing.
     """
-    rows, entries, pair_start = m.rows, m.entries, m.pair_start
-    X = pair_start.shape[0] - 1
+    model, A = problem.model, problem.num_actions
+    X = len(model.pair_start) - 1
+    sizes = np.diff(model.pair_start)
+    outcome_owner = np.repeat(np.arange(X * A) // A, np.diff(model.outcome_start))
+    changes = outcome_owner != model.successors
+    row_state = np.repeat(np.arange(X), A * sizes)
     ended = np.ones(X, dtype=np.bool_)
-    for x in range(X):
-        for row in range(num_actions * pair_start[x], num_actions * pair_start[x + 1]):
-            if rows[row].reward != 0.0:
-                ended[x] = False
-        for k in range(m.outcome_start[x * num_actions], m.outcome_start[(x + 1) * num_actions]):
-            if m.successors[k] != x:
-                ended[x] = False
-    likelihood = np.zeros(np.diff(m.outcome_start).max())
-    for x in range(X):
+    ended[row_state[model.rows["reward"][:-1] != 0.0]] = False
+    ended[outcome_owner[changes]] = False
+    likelihood = np.full(len(model.successors), -1.0)
+    return problem.static and _same_likelihoods(model, A, ended, likelihood)
+
+
+@compiled
+def _same_likelihoods(m, num_actions, ended, likelihood):
+    rows, entries, pair_start = m.rows, m.entries, m.pair_start
+    for x in range(pair_start.shape[0] - 1):
         size = pair_start[x + 1] - pair_start[x]
         for a in range(num_actions):
             first = m.outcome_start[x * num_actions + a]
-            likelihood[:] = -1.0
             row0 = num_actions * pair_start[x] + a * size
             for e in range(rows[row0].entry, rows[row0 + size].entry):
-                o = entries[e].outcome
+                o = first + entries[e].outcome
                 if likelihood[o] < 0.0:
                     likelihood[o] = entries[e].probability
-                elif (
-                    abs(likelihood[o] - entries[e].probability) > 1e-12 and not ended[m.successors[first + o]]
-                ):
+                elif abs(likelihood[o] - entries[e].probability) > 1e-12 and not ended[m.successors[o]]:
                     return False
     return True

@@ -71,7 +71,8 @@ class _Joint(NamedTuple):
 
 def _joint(pomdp: Pomdp, action: int) -> _Joint:
     T = pomdp.transitions[action]
-    _, position = gather_rows(pomdp.observations[action].indptr, T.indices)
+    indptr = pomdp.observations[action].indptr.astype(np.int64)
+    _, position = gather_rows(indptr, T.indices.astype(np.int64))
     seen = np.diff(pomdp.observations[action].indptr)[T.indices]
     probability = np.repeat(T.data, seen) * pomdp.observations[action].data[position]
     keep = probability > 0

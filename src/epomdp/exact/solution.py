@@ -26,7 +26,7 @@ class Solution:
         status: "solved" if the gap asked for was reached; else "time-limit", or "memory-limit" where the arrays
             would not have fitted into the memory.
         seconds: taken, preparation included.
-        iterations: trials of the search.
+        iterations: beliefs backed up by the search.
         history: (n, 3) float64: seconds, lower, upper.
         policy: attains at least `lower` but for rounding.
     """

@@ -19,13 +19,13 @@ from epomdp.exact.finite import finish, finite_beliefs
 from epomdp.exact.flat_model import pomdp_problem
 from epomdp.exact.model import family_problem
 from epomdp.exact.pomdp import Pomdp
-from epomdp.exact.records import BACKUPS, TRIALS
+from epomdp.exact.records import BACKUPS
 from epomdp.exact.solution import Progress, Solution, extrapolate
 
 __all__ = ["Progress", "Solution", "solve", "solve_pomdp"]
 
 # Improvements below this share of the gap are passed over.
-_NEGLIGIBLE = 1e-6
+NEGLIGIBLE = 1e-6
 # The exact mode stops at this gap, times the size of the values.
 _EXACT = 1e-9
 # So many beliefs are always tried exactly; many more, if there surely are finitely many, after so many backups, and
@@ -63,24 +63,24 @@ def solve(
     Raises:
         BadInput: a number is out of range, or a discount of 1 where episodes may go on for ever.
     """
-    _check(gap, time_limit)
+    check_limits(gap, time_limit)
     start = time.monotonic()
     if isinstance(problem, Pomdp):
         if prior is not None:
             raise BadInput("prior: a flat POMDP has a start belief instead; change `initial`")
         flat = pomdp_problem(problem)
-        engine = Engine(flat, pomdp_bounds(flat, problem, gap), _NEGLIGIBLE * gap)
+        engine = Engine(flat, pomdp_bounds(flat, problem, gap), NEGLIGIBLE * gap)
     else:
         family = problem.layered() if problem.horizon is not None else problem
         family = family if prior is None else family.with_weights(prior)
         mixed = family_problem(family, observe_rewards, family.weights)
-        engine = Engine(mixed, family_bounds(mixed, family, gap), _NEGLIGIBLE * gap)
+        engine = Engine(mixed, family_bounds(mixed, family, gap), NEGLIGIBLE * gap)
     search = Run(engine, gap, start, time_limit, callback)
     status = search.to_the_end()
     policy = extract_policy(engine.problem, engine.search)
     seconds = time.monotonic() - start
-    trials = int(engine.search.counts[TRIALS])
-    return Solution(*engine.bounds, status, seconds, trials, np.array(search.history), policy)
+    backups = int(engine.search.counts[BACKUPS])
+    return Solution(*engine.bounds, status, seconds, backups, np.array(search.history), policy)
 
 
 def solve_pomdp(
@@ -94,7 +94,8 @@ def solve_pomdp(
     return solve(pomdp, gap=gap, time_limit=time_limit, callback=callback)
 
 
-def _check(gap: float, time_limit: float | None) -> None:
+def check_limits(gap: float, time_limit: float | None) -> None:
+    """Raise BadInput if a gap or a time limit is out of range."""
     if not (math.isfinite(gap) and gap > 0):
         raise BadInput(f"gap: is {gap}; give a number above 0")
     if time_limit is not None and not time_limit >= 0:
@@ -125,10 +126,14 @@ class Run:
         """Whether the time is up."""
         return time.monotonic() >= self.deadline
 
-    def to_the_end(self) -> str:
-        """Search until the gap is closed or time or memory is up: the status of the solution."""
+    def to_the_end(self, exactly: bool = True) -> str:
+        """Search until the gap is closed or time or memory is up: the status of the solution.
+
+        Args:
+            exactly: whether the exact mode may be used; what it attains is no alpha vector.
+        """
         try:
-            if self._finish(_FEW_BELIEFS) or self._search():
+            if (exactly and self._finish(_FEW_BELIEFS)) or self._search(exactly):
                 return "solved"
         except OutOfMemory:
             self._record()
@@ -141,9 +146,9 @@ class Run:
             self._record()
         return done
 
-    def _search(self) -> bool:
+    def _search(self, exactly: bool) -> bool:
         engine, problem = self.engine, self.engine.problem
-        attempt = _FIRST_ATTEMPT
+        attempt = _FIRST_ATTEMPT if exactly else 2**62
         size = 16
         done = engine.run(self.gap, 0)
         self._record()
@@ -154,7 +159,7 @@ class Run:
             size = _resize(size, time.monotonic() - begin)
             self._record()
             if not done and engine.search.counts[BACKUPS] >= attempt:
-                few = problem.static and finite_beliefs(problem.model, problem.num_actions)
+                few = finite_beliefs(problem)
                 if few and self._finish(attempt):
                     return True
                 attempt = attempt * _NEXT_ATTEMPT if few else 2**62
