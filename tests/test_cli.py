@@ -87,6 +87,12 @@ def trained(tmp_path_factory):
         (["compare", "nowhere"], "nowhere: is no run"),
         (["report", "nowhere"], "nowhere: is no run"),
         (["demo", "--seeds", "0"], "--seeds is 0"),
+        (["demo", "--steps", "-5"], "--steps is -5"),
+        (
+            ["train", "--env", "guess", "--agent", "ppo", "--steps", "inf"],
+            "invalid whole number value: 'inf'",
+        ),
+        (["train", "--resume", "nowhere", "--seed", "7"], "--seed cannot be changed in a run under way"),
         (["solve", "nowhere.npz"], "nowhere.npz"),
         (["solve", "x.npz", "--gap", "-1"], "--gap is -1.0"),
         (["convert", "nowhere.npz", "x.pomdp"], "nowhere.npz"),
@@ -190,6 +196,13 @@ def test_runs_that_cannot_be_compared_are_refused(capsys, trained, tmp_path):
     run(capsys, "evaluate", tmp_path / "run", "--episodes", "1")
     status, _, err = run(capsys, "compare", trained / "ppo-0", tmp_path / "run")
     assert status == 2 and "different environments" in err
+
+
+def test_a_run_played_on_one_split_only_cannot_be_compared_on_test(capsys, trained):
+    run(capsys, "evaluate", trained / "ppo-0", "--contexts", "train", "--episodes", "2")
+    status, _, err = run(capsys, "compare", trained / "ppo-0", trained / "leep-0")
+    assert status == 2 and "training contexts only" in err
+    run(capsys, "evaluate", trained / "ppo-0", "--episodes", "2")
 
 
 def test_report_writes_a_page_beside_the_run(capsys, trained):

@@ -41,9 +41,19 @@ def test_the_newest_is_used_and_only_a_few_are_kept(tmp_path):
     assert len(list((run.path / "checkpoints").iterdir())) == 2 * runs.KEPT_CHECKPOINTS
 
 
-@pytest.mark.parametrize(
-    "damage", ["truncated", "altered", "missing", "empty note", "note without hash", "other shape"]
-)
+DAMAGES = [
+    "truncated",
+    "altered",
+    "missing",
+    "empty note",
+    "note without hash",
+    "note of another kind",
+    "altered note",
+    "other shape",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage):
     run = new_run(tmp_path)
     save(run, 1, scale=1.0)
@@ -61,6 +71,10 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_pat
         note.write_text("")
     elif damage == "note without hash":
         note.write_text("{}")
+    elif damage == "note of another kind":
+        note.write_text("[]")
+    elif damage == "altered note":
+        note.write_text(note.read_text().replace('"steps": 20', '"steps": 2000'))
     else:
         run.save(Checkpoint(STATE | {"weights": jnp.zeros(5)}, 2, 20))
     with pytest.warns(DamagedCheckpoint, match="000000002"):
@@ -106,7 +120,10 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_rewinding_forgets_later_lines(
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"steps": 40, "lo')
     assert [row["steps"] for row in run.metrics()] == [10, 20, 30]
-    run.rewind(20)
+    save(run, 2)
+    save(run, 3)
+    run.rewind(2, 20)
+    assert run.load(STATE).update == 2
     run.log({"steps": 30, "loss": 0.2})
     assert [row["steps"] for row in run.metrics()] == [10, 20, 30]
     assert run.metrics()[-1]["loss"] == 0.2
@@ -128,10 +145,26 @@ def test_directories_that_cannot_hold_a_run_are_refused_and_untouched(tmp_path):
     Run.create(tmp_path / "empty", {}, {})
 
 
+def test_what_a_kill_left_before_a_directory_was_a_run_is_free(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "contexts.json").write_text("{")
+    (tmp_path / ".config.json.123.tmp").write_text("{")
+    Run.create(tmp_path, {}, {})
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
+def test_damaged_contexts_are_bad_input(tmp_path, content):
+    run = new_run(tmp_path)
+    path = run.path / "contexts.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(BadInput, match=r"contexts.json is missing or damaged"):
+        _ = run.contexts
+
+
 def test_what_is_no_run_or_from_the_future_is_refused(tmp_path):
     with pytest.raises(BadInput, match="is no run"):
         Run(tmp_path / "nowhere")
-    for content in ("", "[]", "{}", "nonsense"):
+    for content in ("", "[]", "{}", "nonsense", "3"):
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(BadInput, match="is no run"):
             Run(tmp_path)

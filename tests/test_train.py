@@ -162,7 +162,11 @@ def test_nan_stops_the_run_loudly_with_the_good_checkpoint_kept(tmp_path):
         ({"train_contexts": 0}, "--train-contexts is 0"),
         ({"test_contexts": -3}, "--test-contexts is -3"),
         ({"train_contexts": 5000}, "asked for 5026 contexts, found 1797"),
-        ({"seed": -1}, "--seed -1"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"seed": 2**32}, "--seed is 4294967296"),
+        ({"evaluations": -1}, "--evaluations is -1"),
+        ({"agent_options": {"hidden": (0,)}}, "hidden is"),
+        ({"agent": "unlinked", "agent_options": {"alpha": 1}}, "alpha of unlinked is 0.0"),
         ({"env": "gues"}, "unknown environment 'gues'; did you mean 'guess'"),
         ({"agent": "lep"}, "unknown agent 'lep'; did you mean 'leep'"),
         ({"agent_options": {"alpha": 1}}, "unknown hyperparameter of ppo 'alpha'"),
@@ -177,6 +181,28 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path, changes, 
     with pytest.raises(BadInput, match=message.replace("(", r"\(")):
         training.train(settings(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_parameters_that_diverge_in_the_last_step_are_not_saved(tmp_path):
+    options = TINY | {"learning_rate": 1e39, "update_epochs": 1, "num_minibatches": 1}
+    with pytest.raises(RunFailed, match="a parameter is not finite"):
+        training.train(settings(agent_options=options, steps=32, evaluations=0), tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_what_was_evaluated_before_going_on_is_forgotten(tmp_path):
+    def die(progress):
+        if progress.update == 2:
+            raise Stop
+
+    path = tmp_path / "run"
+    with pytest.raises(Stop):
+        training.train(settings(evaluations=0), path, on_progress=die, checkpoint_seconds=0)
+    assert results.evaluate_run(path, episodes=1).steps == 32
+    training.resume(path)
+    with pytest.raises(BadInput, match="is not evaluated yet"):
+        results.read_evaluation(path)
 
 
 def test_a_run_whose_data_changed_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,8 +31,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _number(text: str) -> int:
     """A whole number, also written 1e6 or 100_000."""
-    value = float(text)
-    if value != int(value):
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+    if not math.isfinite(value) or value != int(value):
         raise ValueError
     return int(value)
 
@@ -51,8 +55,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         ("steps", "environment steps over the whole ensemble"),
     ):
         parser.add_argument(f"--{name}", type=_number, help=f"{meaning} (default: the environment's)")
-    parser.add_argument("--seed", type=_number, default=0, help="of the split, the resamples and the run")
-    parser.add_argument("--evaluations", type=_number, default=20, help="points of the learning curves")
+    parser.add_argument("--seed", type=_number, help="of the split, the resamples and the run (default 0)")
+    parser.add_argument("--evaluations", type=_number, help="points of the learning curves (default 20)")
     parser.add_argument("--out", metavar="DIR", help="run directory (default: runs/ENV-AGENT-SEED)")
     parser.add_argument("--resume", metavar="DIR", help="continue the run in DIR to the same bits")
     parser.add_argument(
@@ -213,7 +217,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}; mend that and run the command again", 1)
+        where = error.filename or "standard output or a file being written"
+        return _fail(f"{where}: {error.strerror or error}; mend that and run the command again", 1)
 
 
 def _fail(message: str, status: int) -> int:

@@ -55,6 +55,7 @@ def evaluate_run(
     """
     if episodes < 1:
         raise BadInput(f"--episodes is {episodes}; it must be at least 1")
+    training.check_seed(seed)
     run, setup, settings = training.load(path)
     checkpoint = training.restore(run, setup, settings)
     if checkpoint.update == 0:
@@ -90,7 +91,10 @@ def read_evaluation(path: str | Path) -> Evaluation:
             }
             for name, splits in stored["policies"].items()
         }
-        return Evaluation(run.config, stored["steps"], stored["ids"], played)
+        evaluation = Evaluation(run.config, stored["steps"], stored["ids"], played)
+        if not played or not set(stored["ids"]) <= set(SPLITS):
+            raise ValueError
+        return evaluation
     except FileNotFoundError:
         raise BadInput(f"{path}: is not evaluated yet; run: epomdp evaluate {path}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -131,7 +135,7 @@ def gap(evaluations: Sequence[Evaluation], policy: str) -> statistics.Estimate:
 
 def scores(evaluations: Sequence[Evaluation], policy: str) -> dict[str, Any]:
     """`{"train": R, "test": R, "gap": {...}}` with what the evaluations hold."""
-    held = [split for split in SPLITS if split in evaluations[0].episodes[policy]]
+    held = [split for split in SPLITS if all(split in e.episodes[policy] for e in evaluations)]
     result: dict[str, Any] = {split: summary(evaluations, policy, split).to_json() for split in held}
     if len(held) == len(SPLITS):
         result["gap"] = gap(evaluations, policy).to_json()
@@ -211,6 +215,12 @@ def _pair(groups: dict[str, list[Evaluation]], a: str, b: str) -> dict[str, Any]
     if not shared:
         raise BadInput(f"{a} and {b} have no seed in common; train both with the same seeds to pair them")
     first, second = ([runs[seed] for seed in shared] for runs in by_seed)
+    for evaluation in (*first, *second):
+        if "test" not in evaluation.ids:
+            raise BadInput(
+                f"a run of {evaluation.config['agent']} was played on its training contexts only; "
+                "run epomdp evaluate on it without --contexts"
+            )
     returns = [[e.episodes[e.default_policy]["test"].returns for e in runs] for runs in (first, second)]
     ids = ([e.ids["test"] for e in first], [e.ids["test"] for e in second])
     difference = statistics.difference(*returns, ids=ids)

@@ -77,8 +77,18 @@ class Run:
 
     @property
     def contexts(self) -> dict[str, Any]:
-        """Ids and hashes of the training, validation and test contexts, and the members' resamples."""
-        return json.loads((self.path / "contexts.json").read_text())
+        """Ids and hashes of the training, validation and test contexts, and the members' resamples.
+
+        Raises:
+            BadInput: the file is missing or damaged.
+        """
+        try:
+            recorded = json.loads((self.path / "contexts.json").read_text())
+            return {name: recorded[name] for name in ("train", "validation", "test", "overlap", "resamples")}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise BadInput(
+                f"{self.path}: its contexts.json is missing or damaged; train it again in another directory"
+            ) from None
 
     # Metrics
 
@@ -103,10 +113,13 @@ class Run:
         path = self.path / "metrics.jsonl"
         return list(_complete_lines(path)) if path.exists() else []
 
-    def rewind(self, steps: int) -> None:
-        """Forget the metrics logged after `steps`, before going on from a checkpoint."""
+    def rewind(self, update: int, steps: int) -> None:
+        """Before going on from a checkpoint, forget what came after it: metrics, and checkpoints found damaged."""
         rows = [json.dumps(row) + "\n" for row in self.metrics() if row["steps"] <= steps]
         files.write_atomic(self.path / "metrics.jsonl", "".join(rows).encode())
+        for stem in self._stems():
+            if int(stem) > update:
+                self._remove(stem)
 
     # Checkpoints
 
@@ -125,13 +138,11 @@ class Run:
         """
         folder = self.path / "checkpoints"
         stem = f"{checkpoint.update:09d}"
-        tensors = safetensors.numpy.save(_named_arrays(checkpoint.state))
-        note = {
-            "format": FORMAT,
-            "update": checkpoint.update,
-            "steps": checkpoint.steps,
-            "sha256": hashlib.sha256(tensors).hexdigest(),
-        }
+        # How far the run had come stands in the tensors' own header, so that the hash covers it.
+        progress = {"format": FORMAT, "update": checkpoint.update, "steps": checkpoint.steps}
+        header = {name: str(value) for name, value in progress.items()}
+        tensors = safetensors.numpy.save(_named_arrays(checkpoint.state), header)
+        note = progress | {"sha256": hashlib.sha256(tensors).hexdigest()}
         try:
             files.write_atomic(folder / f"{stem}.safetensors", tensors)
             # A checkpoint exists once its note does.
@@ -144,8 +155,7 @@ class Run:
                 f"mend the disk, then: epomdp train --resume {self.path}"
             ) from None
         for old in self._stems()[KEPT_CHECKPOINTS:]:
-            (folder / f"{old}.json").unlink()
-            (folder / f"{old}.safetensors").unlink(missing_ok=True)
+            self._remove(old)
 
     def load(self, like: PyTree) -> Checkpoint | None:
         """The newest checkpoint that is whole, in the shape of `like`; None where there is none yet.
@@ -160,7 +170,7 @@ class Run:
         for stem in stems:
             try:
                 return self._load(stem, like)
-            except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
                 reason = str(error) or type(error).__name__
                 warnings.warn(
                     f"{self.path / 'checkpoints' / stem}: damaged ({reason}); trying the one before",
@@ -171,8 +181,12 @@ class Run:
             raise RunFailed(f"{self.path}: none of its {len(stems)} checkpoints is whole; train it again")
         return None
 
+    def _remove(self, stem: str) -> None:
+        for suffix in ("json", "safetensors"):
+            (self.path / "checkpoints" / f"{stem}.{suffix}").unlink(missing_ok=True)
+
     def _stems(self) -> list[str]:
-        return sorted((p.stem for p in (self.path / "checkpoints").glob("*.json")), reverse=True)
+        return sorted((p.stem for p in (self.path / "checkpoints").glob("[0-9]*.json")), reverse=True)
 
     def _load(self, stem: str, like: PyTree) -> Checkpoint:
         folder = self.path / "checkpoints"
@@ -180,8 +194,13 @@ class Run:
         tensors = (folder / f"{stem}.safetensors").read_bytes()
         if hashlib.sha256(tensors).hexdigest() != note["sha256"]:
             raise ValueError("its content does not have the recorded sha256")
+        header = json.loads(tensors[8 : 8 + int.from_bytes(tensors[:8], "little")])["__metadata__"]
+        if any(str(note.get(name)) != value for name, value in header.items()) or header["format"] != str(
+            FORMAT
+        ):
+            raise ValueError("its note was altered")
         state = _restore(safetensors.numpy.load(tensors), like)
-        return Checkpoint(state, int(note["update"]), int(note["steps"]))
+        return Checkpoint(state, int(header["update"]), int(header["steps"]))
 
 
 def check_free(path: Path) -> None:
@@ -192,8 +211,15 @@ def check_free(path: Path) -> None:
         raise BadInput(
             f"{path}: holds a run already; continue it with --resume {path}, or choose another --out"
         )
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(not _left_by_a_kill(entry) for entry in path.iterdir()):
         raise BadInput(f"{path}: is not empty and holds no run; choose another --out")
+
+
+def _left_by_a_kill(entry: Path) -> bool:
+    """Whether an entry is what `Run.create` writes before a directory is a run."""
+    if entry.name == "checkpoints" and entry.is_dir():
+        return not any(entry.iterdir())
+    return entry.name == "contexts.json" or (entry.name.startswith(".") and entry.suffix == ".tmp")
 
 
 def provenance() -> dict[str, Any]:
@@ -218,7 +244,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: is no run (no readable config.json); name a directory made by epomdp train"
         ) from None
-    if not isinstance(version, int) or version > FORMAT:
+    if type(version) is not int or not 1 <= version <= FORMAT:
         raise BadInput(
             f"{path}: was written in format {version}, this epomdp reads up to {FORMAT}; upgrade epomdp"
         )
@@ -228,9 +254,11 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_text().splitlines():
         try:
-            yield json.loads(line)
-        except ValueError:
+            row = json.loads(line)
+            row["steps"] = int(row["steps"])
+        except (ValueError, KeyError, TypeError):
             return
+        yield row
 
 
 def _named_arrays(tree: PyTree) -> dict[str, np.ndarray]:

@@ -75,11 +75,16 @@ class Settings:
                 raise BadInput(
                     f"--{name.replace('_', '-')} is {getattr(settings, name)}; it must be at least {least}"
                 )
-        if settings.seed < 0 or settings.evaluations < 0:
-            raise BadInput(
-                f"--seed {settings.seed} and --evaluations {settings.evaluations} must not be negative"
-            )
+        check_seed(settings.seed)
+        if settings.evaluations < 0:
+            raise BadInput(f"--evaluations is {settings.evaluations}; it must not be negative")
         return settings
+
+
+def check_seed(seed: int) -> None:
+    """Raise BadInput unless a seed can be told apart from every other one by JAX's keys."""
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"--seed is {seed}; it must be from 0 to {2**32 - 1}")
 
 
 def as_stored(value: Any) -> Any:
@@ -189,12 +194,15 @@ def load(path: str | Path) -> tuple[Run, Setup, Settings]:
     """A run and what it acts in and learns with, made again from its settings and checked by content hash."""
     run = Run(path)
     names = [field.name for field in dataclasses.fields(Settings)]
+    missing = [name for name in (*names, "updates", "total_steps") if name not in run.config]
+    if missing:
+        raise BadInput(f"{path}: its config.json lacks '{missing[0]}'; train it again in another directory")
+    recorded = run.contexts
     try:
         settings = Settings(**{name: run.config[name] for name in names})
-    except KeyError as error:
-        raise BadInput(f"{path}: its config.json lacks {error}; train it again") from None
-    setup = prepare(settings)
-    recorded = run.contexts
+        setup = prepare(settings)
+    except (TypeError, AttributeError):
+        raise BadInput(f"{path}: its config.json is damaged; train it again in another directory") from None
     for name in ("train", "validation", "test"):
         if list(getattr(setup.parts, name).hashes) != recorded[name]["hashes"]:
             raise BadInput(
@@ -228,7 +236,10 @@ def _go_on(
     agent, updates = setup.agent, run.config["updates"]
     run.tidy()
     loop, update, steps = restore(run, setup, settings)
-    run.rewind(steps)
+    run.rewind(update, steps)
+    if update < updates:
+        # What was evaluated is no longer the newest.
+        (run.path / "evaluation.json").unlink(missing_ok=True)
     values, resamples = _on_device(setup)
     key = jax.random.key(settings.seed)
     due = _evaluation_points(updates, settings.evaluations)
@@ -263,6 +274,7 @@ def _go_on(
                     )
                 )
             if update == updates or interrupted() or time.monotonic() - saved > checkpoint_seconds:
+                _check_parameters(loop.learners, run, steps)
                 run.save(Checkpoint(loop, update, steps))
                 saved = time.monotonic()
             if interrupted():
@@ -302,10 +314,20 @@ def _check_finite(row: dict[str, float], run: Run, steps: int) -> None:
     # No episode may have ended in a rollout, so its mean return alone may be NaN.
     wrong = [name for name, value in row.items() if not math.isfinite(value) and name != "episode_return"]
     if wrong:
-        raise RunFailed(
-            f"{run.path}: {wrong[0]} is {row[wrong[0]]} at step {steps}; the checkpoints before it are kept; "
-            "a smaller --learning-rate is the usual mend"
-        )
+        raise _diverged(run, f"{wrong[0]} is {row[wrong[0]]}", steps)
+
+
+def _check_parameters(learners: PyTree, run: Run, steps: int) -> None:
+    """The metrics are those before the last gradient step; what is saved must be finite after it."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learners)):
+        raise _diverged(run, "a parameter is not finite", steps)
+
+
+def _diverged(run: Run, what: str, steps: int) -> RunFailed:
+    return RunFailed(
+        f"{run.path}: {what} at step {steps}; the checkpoints before it are kept; "
+        "a smaller --learning-rate is the usual mend"
+    )
 
 
 def _curve_point(setup: Setup, params: PyTree, settings: Settings) -> dict[str, float]:

@@ -209,7 +209,15 @@ def test_the_link_kind_reaches_the_deployed_policy():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"members": 0}, {"alpha": -1.0}, {"alpha": float("nan")}, {"link": "min"}]
+    "changes",
+    [
+        {"members": 0},
+        {"alpha": -1.0},
+        {"alpha": float("nan")},
+        {"alpha": float("inf")},
+        {"link": "min"},
+        {"strategy": "foo"},
+    ],
 )
 def test_bad_hyperparameters_are_refused(changes):
     with pytest.raises(BadInput):

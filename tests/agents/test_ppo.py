@@ -92,6 +92,13 @@ def test_gradients_are_clipped_by_their_global_norm():
         {"gamma": 1.1},
         {"gae_lambda": -0.1},
         {"num_minibatches": 7},
+        {"hidden": (0,)},
+        {"hidden": ()},
+        {"clip_coef": -1.0},
+        {"ent_coef": float("nan")},
+        {"vf_coef": -3.0},
+        {"max_grad_norm": 0.0},
+        {"learning_rate": float("inf")},
     ],
 )
 def test_bad_hyperparameters_are_refused_in_one_line(changes):

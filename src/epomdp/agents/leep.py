@@ -9,8 +9,9 @@ and the link pi is deployed by sampling from its probabilities. The members' own
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, get_args
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +39,15 @@ class Config:
     def __post_init__(self):
         if self.members < 1:
             raise BadInput(f"members is {self.members}; an ensemble has at least one")
-        if not self.alpha >= 0:
-            raise BadInput(f"alpha is {self.alpha}; it weighs a penalty and must be zero or above")
-        if self.link not in ("max", "mean"):
-            raise BadInput(f"link is '{self.link}'; it is 'max' or 'mean'")
+        if not 0 <= self.alpha < math.inf:
+            raise BadInput(
+                f"alpha is {self.alpha}; it weighs a penalty and must be zero or above, and finite"
+            )
+        for name, kind in (("link", ops.Link), ("strategy", Strategy)):
+            if getattr(self, name) not in get_args(kind):
+                raise BadInput(
+                    f"{name} is '{getattr(self, name)}'; choose one of {', '.join(get_args(kind))}"
+                )
 
 
 def penalty(

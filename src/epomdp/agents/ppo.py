@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -37,13 +38,18 @@ class Config:
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers"] = (128, 128)
 
     def __post_init__(self):
-        for name in ("num_envs", "num_steps", "update_epochs", "num_minibatches", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be above zero")
+        positive = ("num_envs", "num_steps", "update_epochs", "num_minibatches", "learning_rate", "clip_coef")
+        for name in (*positive, "max_grad_norm", "ent_coef", "vf_coef"):
+            value = getattr(self, name)
+            least = "above zero" if name in positive or name == "max_grad_norm" else "zero or above"
+            if not math.isfinite(value) or value < 0 or (value == 0 and least == "above zero"):
+                raise BadInput(f"{name} is {value}; it must be {least} and finite")
         if not 0 < self.gamma <= 1 or not 0 <= self.gae_lambda <= 1:
             raise BadInput(
                 f"gamma {self.gamma} and gae_lambda {self.gae_lambda} must lie in (0, 1] and [0, 1]"
             )
+        if not self.hidden or min(self.hidden) < 1:
+            raise BadInput(f"hidden is {self.hidden}; give the width of each layer, at least 1, like 128,128")
         if self.num_envs * self.num_steps % self.num_minibatches:
             raise BadInput(
                 f"num_minibatches {self.num_minibatches} does not divide the batch of "

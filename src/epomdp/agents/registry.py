@@ -15,11 +15,12 @@ from epomdp.errors import BadInput, unknown_name
 
 
 class Entry(NamedTuple):
-    """An agent's name, what it is, its default configuration, and how to build it."""
+    """An agent's name, what it is, its default configuration, how to build it, and what its name fixes."""
 
     description: str
     config: Any
     build: Callable[[Any, Environment], Agent]
+    fixed: tuple[str, ...] = ()
 
 
 AGENTS: dict[str, Entry] = {
@@ -27,9 +28,14 @@ AGENTS: dict[str, Entry] = {
     "leep": Entry(
         "linked ensemble: bootstrapped PPO members joined by the max link", leep.Config(), leep.agent
     ),
-    "leep-mean": Entry("LEEP joined by the mean of its members", leep.Config(link="mean"), leep.agent),
+    "leep-mean": Entry(
+        "LEEP joined by the mean of its members", leep.Config(link="mean"), leep.agent, ("link",)
+    ),
     "unlinked": Entry(
-        "the same ensemble with alpha = 0, joined by the max link", leep.Config(alpha=0.0), leep.agent
+        "the same ensemble with alpha = 0, joined by the max link",
+        leep.Config(alpha=0.0),
+        leep.agent,
+        ("alpha",),
     ),
 }
 
@@ -57,7 +63,13 @@ def configure(name: str, chosen: dict[str, Any]) -> Any:
     for option in chosen:
         if option not in known:
             raise unknown_name(f"hyperparameter of {name}", option, known)
-    return _replace(entry(name).config, chosen)
+    config = _replace(entry(name).config, chosen)
+    for option in entry(name).fixed:
+        if getattr(config, option) != known[option]:
+            raise BadInput(
+                f"{option} of {name} is {known[option]}, that is what its name says; use leep to change it"
+            )
+    return config
 
 
 def options(config: Any) -> dict[str, Any]:

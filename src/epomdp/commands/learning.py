@@ -31,7 +31,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         for name in ("env", "agent"):
             if name not in given:
                 raise BadInput(f"train: --{name} is missing; see epomdp list for what there is")
-        path = Path(arguments.out or f"runs/{arguments.env}-{arguments.agent}-{arguments.seed}")
+        path = Path(arguments.out or f"runs/{arguments.env}-{arguments.agent}-{arguments.seed or 0}")
     options: dict[str, Any] = {"checkpoint_seconds": arguments.checkpoint_seconds}
     with tracking.tensorboard(path, arguments.track) as tracker, console.training_bar(str(path)) as advance:
         options |= {"tracker": tracker, "on_progress": advance}
@@ -41,12 +41,14 @@ def run_train(arguments: argparse.Namespace) -> None:
             else:
                 training.train(_settings(given), path, **options)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted; continue with: epomdp train --resume {path}") from None
+            started = (path / "config.json").exists()
+            mend = f"continue with: epomdp train --resume {path}" if started else "nothing has been written"
+            raise KeyboardInterrupt(f"interrupted; {mend}") from None
     print(path)
 
 
 def _only_with_resume(given: dict[str, Any]) -> None:
-    allowed = {"command", "resume", "checkpoint_seconds", "track", "seed", "evaluations"}
+    allowed = {"command", "resume", "checkpoint_seconds", "track"}
     extra = sorted(given.keys() - allowed)
     if extra:
         option = extra[0].replace("_", "-")

@@ -29,5 +29,6 @@ def run(out: str | Path, *, seeds: int = 5, steps: int | None = None) -> dict[st
     folder = Path(out)
     outcome = play(folder, seeds=seeds, steps=problems.entry("guess").steps if steps is None else steps)
     report = summarise(outcome)
-    report["page"] = str(write_demo_page(outcome, report, folder / "report.html"))
+    command = f"epomdp demo --seeds {seeds}" + ("" if steps is None else f" --steps {steps}")
+    report["page"] = str(write_demo_page(outcome, report, folder / "report.html", command=command))
     return report

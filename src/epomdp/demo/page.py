@@ -39,24 +39,24 @@ REFERENCES = {
 }
 
 
-def write_demo_page(outcome: Outcome, report: dict[str, Any], path: Path) -> Path:
+def write_demo_page(outcome: Outcome, report: dict[str, Any], path: Path, *, command: str) -> Path:
     """Write the page; `report` is what `figures.summarise` returned."""
     run = outcome.runs["ppo"][0]
     seeds = len(outcome.references)
     page = Page(
         title="The guessing game: repeating a mistake, and recovering from it",
         verdict=verdict(report),
-        setting=from_runs.setting(run.config)
+        setting=from_runs.setting([run.config])
         + f" {seeds} splits of the images, every agent trained anew on each; all in a row share the split.",
-        command="epomdp demo",
-        provenance=from_runs.provenance(run.config),
+        command=command,
+        provenance=from_runs.provenance({name: runs[0].config for name, runs in outcome.runs.items()}),
         policies=[from_runs.policy_row(n, n, s, DESCRIPTIONS[n]) for n, s in report["policies"].items()],
         references=[_reference(name, report) for name in REFERENCES],
         claims=[_claim(claim) for claim in report["claims"]],
         curves=[c for t in TRAINED for c in from_runs.curves(t.folder, t.folder, outcome.runs[t.folder])],
         gaps=[gap for n, s in report["policies"].items() for gap in from_runs.gap_row(n, n, s)],
         calibration=_calibration(outcome),
-        leaks=from_runs.leaks(run),
+        leaks=from_runs.leaks(outcome.runs["ppo"]),
         episodes=_episodes(outcome),
         notes=(
             *from_runs.NOTES,

@@ -90,6 +90,8 @@ def play(folder: Path, *, seeds: int, steps: int) -> Outcome:
     """
     if seeds < 1:
         raise BadInput(f"--seeds is {seeds}; it must be at least 1")
+    if steps < 1:
+        raise BadInput(f"--steps is {steps}; it must be at least 1")
     _check_folder(folder)
     problem = problems.make("guess", problems.entry("guess").options)
     played: dict[str, dict[str, list[Any]]] = {}
@@ -123,7 +125,11 @@ def play(folder: Path, *, seeds: int, steps: int) -> Outcome:
 def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise BadInput(f"{folder}: is a file; --out wants a directory")
-    strange = [p for p in folder.glob("*") if not p.name.startswith("seed-") and p.name != "report.html"]
+    strange = [
+        p
+        for p in folder.glob("*")
+        if not p.name.startswith(("seed-", ".report.html")) and p.name != "report.html"
+    ]
     if strange:
         raise BadInput(f"{folder}: holds {strange[0].name}, which is not the demo's; choose another --out")
 
@@ -143,11 +149,16 @@ def _finish(path: Path, trained: Trained, seed: int, steps: int) -> tuple[Run, S
             _check_same(path, settings)
             run = training.resume(path, on_progress=advance)
     _, setup, _ = training.load(path)
-    if (path / "evaluation.json").exists():
-        evaluation = results.read_evaluation(path)
-    else:
+    evaluation = results.read_evaluation(path) if (path / "evaluation.json").exists() else None
+    if evaluation is None or not _of_demo(evaluation):
         evaluation = results.evaluate_run(path, episodes=EPISODES, seed=seed)
     return run, setup, evaluation
+
+
+def _of_demo(evaluation: Evaluation) -> bool:
+    """Whether an evaluation found on disk is one that the demo would make."""
+    played = next(iter(evaluation.episodes.values()))
+    return all(split in played and played[split].returns.shape[1] == EPISODES for split in results.SPLITS)
 
 
 def _check_same(path: Path, settings: Settings) -> None:

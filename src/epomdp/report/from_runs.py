@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -35,18 +36,18 @@ def write_runs_page(paths: Sequence[str | Path], out: str | Path) -> Path:
             label = f"{name}, {policy}" if len(groups) > 1 else policy
             rows.append(policy_row(label, label, scores))
             gaps += gap_row(label, label, scores)
-    config = runs[0].config
+    configs = [run.config for run in runs]
     page = Page(
-        title=f"{' and '.join(groups)} on {config['env']}",
+        title=f"{' and '.join(groups)} on {configs[0]['env']}",
         verdict=_verdict(compared),
-        setting=setting(config),
+        setting=setting(configs),
         command="epomdp report " + " ".join(str(run.path) for run in runs),
-        provenance=provenance(config),
+        provenance=provenance({name: group[0].config for name, group in groups.items()}),
         policies=rows,
         claims=[_claim(pair) for pair in compared["comparisons"]],
         curves=[curve for name in groups for curve in curves(name, name, _of_group(runs, groups[name]))],
         gaps=gaps,
-        leaks=leaks(runs[0]),
+        leaks=leaks(runs),
         notes=NOTES,
     )
     return pages.write(page, out)
@@ -99,46 +100,59 @@ def _half_width(values: np.ndarray) -> np.ndarray | None:
     return stats.t.ppf(0.975, seeds - 1) * values.std(axis=1, ddof=1) / math.sqrt(seeds)
 
 
-def leaks(run: Run) -> Leaks:
-    """The leak check of one run, made again from the hashes on disk."""
-    recorded = run.contexts
-    seen = set(recorded["train"]["hashes"]) | set(recorded["validation"]["hashes"])
-    copies = [
-        name
-        for name, digest in zip(recorded["test"]["ids"], recorded["test"]["hashes"], strict=True)
-        if digest in seen
-    ]
-    found = recorded["overlap"]["validation"] + recorded["overlap"]["test"]
+def leaks(runs: Sequence[Run]) -> Leaks:
+    """The leak check of all runs, made again from the hashes on disk; runs that share a split count once."""
+    recorded = list({json.dumps(c["test"]["hashes"]): c for c in (run.contexts for run in runs)}.values())
+    copies = [name for split in recorded for name in _copies(split)]
+    found = sum(split["overlap"]["validation"] + split["overlap"]["test"] for split in recorded)
+    many = len(recorded) > 1
     return Leaks(
         splits=[
-            Split(name, len(recorded[name]["ids"]), _digest(recorded[name]["hashes"]))
+            Split(
+                f"{name}, split {i + 1}" if many else name,
+                len(split[name]["ids"]),
+                _digest(split[name]["hashes"]),
+            )
+            for i, split in enumerate(recorded)
             for name in ("train", "validation", "test")
-            if recorded[name]["ids"]
+            if split[name]["ids"]
         ],
-        overlap=found,
-        removed=found - len(copies),
-        hashes_file=str(run.path / "contexts.json"),
+        overlap=max(found, len(copies)),
+        removed=max(found - len(copies), 0),
+        hashes_file="contexts.json in each run directory" if many else str(runs[0].path / "contexts.json"),
         examples=copies[:5],
     )
+
+
+def _copies(split: dict[str, Any]) -> list[str]:
+    """Test contexts whose content is a training context's."""
+    seen = set(split["train"]["hashes"])
+    test = split["test"]
+    return [name for name, digest in zip(test["ids"], test["hashes"], strict=True) if digest in seen]
 
 
 def _digest(hashes: Sequence[str]) -> str:
     return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
-def setting(config: dict[str, Any]) -> str:
-    """One sentence about what the runs share."""
-    options = ", ".join(f"{name} {value}" for name, value in config["env_options"].items())
+def setting(configs: Sequence[dict[str, Any]]) -> str:
+    """One sentence about the environment and the sizes; where runs differ, all that occur."""
+
+    def each(name: str) -> str:
+        return " or ".join(f"{value:,}" for value in sorted({config[name] for config in configs}))
+
+    options = ", ".join(f"{name} {value}" for name, value in configs[0]["env_options"].items())
     return (
-        f"Environment {config['env']} ({options}), {config['train_contexts']} training contexts, "
-        f"{config['test_contexts']} test contexts that no agent has seen, {config['total_steps']:,} environment steps."
+        f"Environment {configs[0]['env']} ({options}), {each('train_contexts')} training contexts, "
+        f"{each('test_contexts')} test contexts that no agent has seen, {each('total_steps')} environment steps."
     )
 
 
-def provenance(config: dict[str, Any]) -> dict[str, Any]:
-    """What a reader needs to make the figures again."""
-    names = ("env", "env_options", "agent_options", "versions", "host")
-    return {name: config[name] for name in names}
+def provenance(configs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a reader needs to make the figures again, from one configuration a name."""
+    first = next(iter(configs.values()))
+    shared = {name: first[name] for name in ("env", "env_options", "versions", "host")}
+    return shared | {"agents": {name: config["agent_options"] for name, config in configs.items()}}
 
 
 def _of_group(runs: Sequence[Run], evaluations: Sequence[Evaluation]) -> list[Run]:
