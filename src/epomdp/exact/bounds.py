@@ -261,6 +261,7 @@ def _memoryless(problem: Problem, policies, owners, values, steps: float, floor:
         )
 
     share_out(evaluate, len(policies), 1 + _PAIRS_PER_THREAD // pairs)
+    np.copyto(attained, values, where=own)
     return policies, attained
 
 

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,18 +195,18 @@ class SolvedPolicy:
         return policy
 
 
-def read_arrays(file: str | os.PathLike[str] | IO[bytes]) -> dict[str, NDArray]:
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray]:
     """The arrays of an `.npz` archive; pickled objects are refused.
 
     Raises:
         BadInput: the file cannot be read.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (*_DAMAGED, AttributeError) as error:
         reason = " ".join(str(error).split())[:80]
-        raise BadInput(f"{file}: is no saved solution ({reason}); save it again") from None
+        raise BadInput(f"{os.fspath(path)}: is no saved solution ({reason}); save it again") from None
 
 
 @compiled
