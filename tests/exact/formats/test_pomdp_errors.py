@@ -211,7 +211,9 @@ def test_wildcards_over_sizes_that_do_not_fit_are_refused_before_allocating(tmp_
 
 def test_a_huge_declaration_with_few_entries_is_refused_at_little_cost(tmp_path):
     """What is made before that is a vector over the states, but none over the 27 million rows."""
-    text = "discount: .9 values: reward states: 3000000 actions: 9 observations: 2 T: 0 : 0 : 1 1 O: * uniform"
+    text = (
+        "discount: .9 values: reward states: 3000000 actions: 9 observations: 2 T: 0 : 0 : 1 1 O: * uniform"
+    )
     tracemalloc.start()
     assert "no T: entry covers action 0 in state 1" in of_text(tmp_path, text)
     peak = tracemalloc.get_traced_memory()[1]
