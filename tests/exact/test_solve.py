@@ -1,5 +1,7 @@
 """The solver against brute force over belief trees, closed forms, finite beliefs, its own policy, and itself."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -211,6 +213,18 @@ def test_guessing_without_a_limit(masses, discount):
     assert solution.gap <= 1e-6
 
 
+@pytest.mark.parametrize("form", [(1, 1, 1), (1, 3, 2), (3, 1, 2), (4, 2, 1)])
+@pytest.mark.parametrize("discount", [0.0, 0.5])
+def test_the_smallest_of_families(form, discount):
+    M, S, A = form
+    rng = np.random.default_rng(0)
+    transitions = rng.dirichlet(np.ones(S), (M, S, A))
+    rewards = rng.normal(size=(M, S, A))
+    family = Family.from_arrays(transitions, rewards, np.full(S, 1 / S), np.full(M, 1 / M), discount)
+    lo, hi = brute_force(family, True, 1 if discount == 0.0 else 20 if S == 1 else 10)
+    check(family, True, lo, hi, 1e-3)
+
+
 def test_hidden_rewards_teach_nothing():
     # Two arms; which pays is told by the reward alone.
     rewards = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
@@ -355,7 +369,7 @@ def test_progress_tells_bounds_and_the_time_left():
     seen = []
     solve(hard_family(), gap=0.05, callback=seen.append)
     assert all(progress.gap == progress.upper - progress.lower for progress in seen)
-    assert all(b.seconds >= a.seconds for a, b in zip(seen, seen[1:], strict=False))
+    assert all(b.seconds >= a.seconds for a, b in pairwise(seen))
     left = [progress.seconds_left for progress in seen if progress.seconds_left is not None]
     assert left and min(left) >= 0.0
 

@@ -128,33 +128,30 @@ class _Names:
         action = np.zeros(len(key), dtype=np.int64)
         action[alpha] = self.search.alphas["action"][key[alpha]]
         action[own] = self.search.nodes["best"][pair[own] - self.pairs]
-        for i in np.flatnonzero(sure):
-            x = state[i]
-            n = model.pair_start[x + 1] - model.pair_start[x]
-            row = A * model.pair_start[x] + pair[i] - model.pair_start[x]
-            action[i] = model.rows["bound"][row + n * np.arange(A)].argmax()
+        action[sure] = self._best_actions(state[sure], pair[sure])
         case = state * A + action
         start, outcome = gather_rows(model.outcome_start, case)
         successor = model.successors[outcome]
         # After what cannot be, any vector will do.
         links = self.search.states["default"][successor].astype(np.int64)
-        owner = np.repeat(np.arange(len(key)), np.diff(start))
-        self._fill_alphas(key, owner, start, alpha, successor, links)
-        for i in np.flatnonzero(own):
-            action_record = self.search.actions[
-                self.search.nodes["actions"][pair[i] - self.pairs] + action[i]
-            ]
-            children = self.search.children[action_record["children"] :][: action_record["count"]]
-            links[start[i] + children["outcome"]] = self.of_nodes(children["node"])
-        for i in np.flatnonzero(sure):
-            n = model.pair_start[state[i] + 1] - model.pair_start[state[i]]
-            row = (A - 1) * model.pair_start[state[i]] + action[i] * n + pair[i]
-            entries = model.entries[model.rows["entry"][row] : model.rows["entry"][row + 1]]
-            place = start[i] + entries["outcome"]
-            links[place] = self.alphas + model.pair_start[successor[place]] + entries["hidden"]
+        self._fill_alphas(key, start, alpha, successor, links)
+        if own.any():
+            first = self.search.nodes["actions"][pair[own] - self.pairs] + action[own]
+            self._fill_own(self.search.actions[first], start[:-1][own], links)
+        if sure.any():
+            self._fill_sure(state[sure], action[sure], pair[sure], start[:-1][sure], successor, links)
         return action, links
 
-    def _fill_alphas(self, key, owner, start, alpha, successor, links) -> None:
+    def _best_actions(self, state: NDArray, pair: NDArray) -> NDArray[np.int64]:
+        """What is best where the hidden value of a pair is known."""
+        model, A = self.problem.model, self.problem.num_actions
+        begin = model.pair_start[state]
+        size = model.pair_start[state + 1] - begin
+        row = (A - 1) * begin + pair
+        return model.rows["bound"][row[:, None] + size[:, None] * np.arange(A)].argmax(axis=1)
+
+    def _fill_alphas(self, key, start, alpha, successor, links) -> None:
+        owner = np.repeat(np.arange(len(key)), np.diff(start))
         first = self.search.alphas["links"][np.where(alpha, key, 0)]
         X = len(self.problem.model.pair_start) - 1
         memoryless = (alpha & (first < 0))[owner]
@@ -162,3 +159,19 @@ class _Names:
         linked = (alpha & (first >= 0))[owner]
         place = (first[owner] + np.arange(len(owner)) - start[owner])[linked]
         links[linked] = self.of_links(self.search.links[place], successor[linked])
+
+    def _fill_own(self, actions, start, links) -> None:
+        owner = np.repeat(np.arange(len(actions)), actions["count"])
+        ends = np.cumsum(actions["count"])
+        place = np.arange(len(owner)) - (ends - actions["count"])[owner]
+        children = self.search.children[actions["children"][owner] + place]
+        links[start[owner] + children["outcome"]] = self.of_nodes(children["node"])
+
+    def _fill_sure(self, state, action, pair, start, successor, links) -> None:
+        model, A = self.problem.model, self.problem.num_actions
+        size = model.pair_start[state + 1] - model.pair_start[state]
+        row = (A - 1) * model.pair_start[state] + action * size + pair
+        ends, entry = gather_rows(model.rows["entry"], row)
+        entries = model.entries[entry]
+        place = np.repeat(start, np.diff(ends)) + entries["outcome"]
+        links[place] = self.alphas + model.pair_start[successor[place]] + entries["hidden"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from epomdp.exact.compiled import compiled, share_out
 from epomdp.exact.family import Family
+from epomdp.exact.memory import require_memory
 
 # Observed states for which starting a thread pays.
 _STATES_PER_THREAD = 500
@@ -99,6 +100,12 @@ def family_problem(family: Family, observe_rewards: bool, weights: NDArray[np.fl
     pair_hidden = environment.astype(np.int32)
     del state, environment
 
+    share = float(pair_start[-1]) / (M * S)
+    require_memory(
+        A * pair_start[-1] * ROW.itemsize + share * len(family.successors) * (ENTRY.itemsize + 12.0),
+        f"family: solving {M} environments of {S} states",
+        "sample some of the environments, or use a machine with more memory",
+    )
     rows = np.zeros(A * pair_start[-1] + 1, dtype=ROW)
     _lengths(family.indptr, family.rewards, pair_start, pair_hidden, rows)
     nnz = int(rows["entry"][-1])

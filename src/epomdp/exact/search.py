@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from epomdp.exact.compiled import compiled
 from epomdp.exact.nodes import expand, open_node, part, refresh_lower, refresh_upper
 from epomdp.exact.records import (
@@ -282,7 +284,8 @@ def run(m, s, num_actions, gap, max_backups):
             a = _update(m, s, num_actions, n)
             following = -1
             if down and a >= 0 and depth + 1 < path.shape[0]:
-                slack /= m.discount
+                # Without a future, what the children are worth does not matter.
+                slack = slack / m.discount if m.discount > 0.0 else np.inf
                 following = _worst_child(s, n, a, slack)
             path[depth] = n
             if following >= 0:

@@ -30,7 +30,7 @@ NEGLIGIBLE = 1e-6
 _EXACT = 1e-9
 # So many beliefs are always tried exactly; many more, if there surely are finitely many, after so many backups, and
 # again whenever there have been this many times as many.
-_FEW_BELIEFS = 256
+_FEW_BELIEFS = 128
 _FIRST_ATTEMPT, _NEXT_ATTEMPT = 20_000, 4
 # Seconds between looks at the clock.
 _SLICE = 0.05
