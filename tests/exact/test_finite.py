@@ -79,7 +79,7 @@ def test_the_search_turns_to_the_exact_mode_when_trials_take_long(monkeypatch):
 
 
 def test_it_gives_up_when_there_are_too_many_and_the_search_goes_on():
-    problem, engine = prepared(hidden_goal())
+    _, engine = prepared(hidden_goal())
     assert not finish(engine, 1e-9, 20)
     done = engine.run(1e-3, 100_000)
     assert done
