@@ -2,10 +2,10 @@
 
     python benchmarks/solve_families.py --data FOLDER [--json FILE] [--long SECONDS] [--only NAME]
 
-FOLDER holds `families/*.npz` and `pomdp/*.pomdp` (Cassandra's collection); what is missing is skipped. Each problem
-is solved a few times in one process after compilation, preparation included, and the median is reported; the long
-ones (hallway, tag-avoid, rand_s10a3m20) once. `first` and `second` are the wall-clock seconds of `epomdp solve` on
-the tiger with an empty and with a filled compilation cache, start-up included.
+FOLDER holds `families/*.npz` and `pomdp/*.pomdp` (Cassandra's collection); what is missing is skipped. Each problem is
+solved a few times in one process after compilation, preparation included, and the median is reported; the long ones
+(hallway, tag-avoid, rand_s10a3m20) once. `first` and `second` are the wall-clock seconds of `epomdp solve` on the
+tiger with an empty and with a filled compilation cache, start-up included.
 
 SARSOP's figures are those of the C++ original, on a busy machine of two cores: orders of magnitude.
 """
