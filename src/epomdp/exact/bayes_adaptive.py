@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from epomdp.exact.posterior import DirichletPosterior
 
 
-# Nodes of a tree, times the simulations of a decision; when a tree is full it only sharpens what it has.
-_KEPT = 4
-
-
 @dataclass(frozen=True)
 class SparseDirichlet:
     """Prior over transition rows with few successors (N. Friedman, Y. Singer 1999).
@@ -125,8 +121,7 @@ class Bamcp:
         self.action_values = np.zeros((S, A))
         self._random = np.array([seed], dtype=np.uint64)
         self._simulated = 0
-        self._tree, self._spare = (_empty_tree(_KEPT * self.simulations, A, self.depth) for _ in range(2))
-        self._nodes, self._root = 0, -1
+        self._tree = _empty_tree(self.simulations, A, self.depth)
         self._urns = _empty_urns(S, A, self.depth, self._sparse)
         self._rollout = tree_search.Rollout(
             np.tile(np.arange(A, dtype=np.int32), (S, 1)), np.full(S, A, dtype=np.int32), float(epsilon)
@@ -149,16 +144,14 @@ class Bamcp:
     def search(self, state: int) -> NDArray[np.float64]:
         """(A,) mean simulated return of each action in `state`; -inf for one that was never tried."""
         self._check_state(state)
-        if state != self._root:
-            self._nodes, self._root = tree_search.plant(self._tree, state), state
-        self._nodes = tree_search.search(
+        tree_search.search(
             self._tree,
             self._urns,
             self._rollout,
             self.rewards,
             self.discount,
             self.exploration,
-            self._nodes,
+            state,
             self.simulations,
             self._simulated,
             self._random,
@@ -179,7 +172,6 @@ class Bamcp:
         A = self.rewards.shape[1]
         if not 0 <= action < A:
             raise BadInput(f"Bamcp: action {action} does not exist; actions are 0 to {A - 1}")
-        self._move_root(state, action, next_state)
         self.counts[state, action, next_state] += 1
         self._fill_urn(state * A + action)
         Q = self.action_values
@@ -188,14 +180,6 @@ class Bamcp:
         best = np.flatnonzero(Q[state] == Q[state].max())
         self._rollout.greedy[state, : best.size] = best
         self._rollout.number[state] = best.size
-
-    def _move_root(self, state: int, action: int, next_state: int) -> None:
-        """Keep what the search knows of the step that was taken; a step from elsewhere makes it worthless."""
-        if state == self._root:
-            self._nodes = tree_search.transplant(self._tree, action, next_state, self._spare)
-            self._tree, self._spare, self._root = self._spare, self._tree, next_state
-        else:
-            self._root = -1
 
     def _fill_urn(self, row: int) -> None:
         """Enter the counts of a row, which may have changed, into the urns."""
@@ -237,7 +221,8 @@ def _first_counts(prior: ArrayLike | SparseDirichlet, S: int, A: int) -> NDArray
     return counts
 
 
-def _empty_tree(nodes: int, A: int, depth: int) -> tree_search.Tree:
+def _empty_tree(simulations: int, A: int, depth: int) -> tree_search.Tree:
+    nodes = simulations + 1
     return tree_search.Tree(
         visits=np.zeros((nodes, A), dtype=np.int32),
         mean=np.zeros((nodes, A)),

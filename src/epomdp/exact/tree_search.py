@@ -302,7 +302,7 @@ def _simulate(tree, urns, rollout, rewards, discount, exploration, nodes, simula
         child = _child(tree, node, action, successor)
         if child == NONE:
             # The first visit of an action rolls out at once, the next one adds the node.
-            if tree.visits[node, action] == 0 or nodes > before or nodes == tree.state.size:
+            if tree.visits[node, action] == 0 or nodes > before:
                 total = _roll_out(urns, rollout, rewards, discount, successor, step, simulation, random)
                 break
             child = nodes
@@ -318,39 +318,10 @@ def _simulate(tree, urns, rollout, rewards, discount, exploration, nodes, simula
 
 
 @compiled
-def search(tree, urns, rollout, rewards, discount, exploration, nodes, simulations, first, random):
-    """Grow the tree of `nodes` nodes by simulations numbered from `first`; returns how many nodes it then has."""
+def search(tree, urns, rollout, rewards, discount, exploration, state, simulations, first, random):
+    """Grow a new tree at `state` by `simulations` simulations, numbered from `first`; its root is node 0."""
+    _add_node(tree, 0, NONE, 0, state)
+    nodes = 1
     for simulation in range(first, first + simulations):
         nodes = _simulate(tree, urns, rollout, rewards, discount, exploration, nodes, simulation, random)
-    return nodes
-
-
-@compiled
-def plant(tree, state):
-    """Start a tree that is its root alone."""
-    _add_node(tree, 0, NONE, 0, state)
-    return 1
-
-
-@compiled
-def transplant(tree, action, state, target):
-    """Copy the subtree that the root has for an action and successor to `target`; returns its number of nodes."""
-    start = _child(tree, 0, action, state)
-    if start == NONE:
-        return plant(target, state)
-    source = np.empty(tree.state.size, dtype=np.int32)
-    source[0] = start
-    _add_node(target, 0, NONE, 0, state)
-    node, nodes = 0, 1
-    while node < nodes:
-        for a in range(tree.visits.shape[1]):
-            target.visits[node, a] = tree.visits[source[node], a]
-            target.mean[node, a] = tree.mean[source[node], a]
-            child = tree.first_child[source[node], a]
-            while child != NONE:
-                source[nodes] = child
-                _add_node(target, nodes, node, a, tree.state[child])
-                nodes += 1
-                child = tree.sibling[child]
-        node += 1
     return nodes
