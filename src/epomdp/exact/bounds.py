@@ -242,7 +242,7 @@ def _memoryless(problem: Problem, policies, owners, values, steps: float, floor:
     sums = np.concatenate([[0.0], np.cumsum(values)])[model.pair_start]
     order = np.argsort(-np.diff(sums) / np.maximum(1, np.diff(model.pair_start)), kind="stable")
     max_sweeps = max(10, _MOST_ENTRIES * problem.num_actions // len(model.entries))
-    rise, fall = 2.0 * accuracy / steps, 0.01 * accuracy / steps
+    rise, fall = 5.0 * accuracy / steps, 0.01 * accuracy / steps
 
     def evaluate(first: int, last: int) -> None:
         _evaluate(

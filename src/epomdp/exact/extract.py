@@ -5,37 +5,37 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from epomdp.exact.engine import Engine
 from epomdp.exact.family import gather_rows
 from epomdp.exact.model import ROW, Problem
 from epomdp.exact.policy import SolvedPolicy
 from epomdp.exact.records import ALPHAS, NODES, Search
 
 
-def extract_policy(problem: Problem, search: Search, alphas: NDArray[np.int32] | None = None) -> SolvedPolicy:
+def extract_policy(engine: Engine, alphas: NDArray[np.int32] | None = None) -> SolvedPolicy:
     """The controller that attains the lower bound at the start, of the nodes that it can come to.
 
     Args:
-        problem: what was solved.
-        search: where it was solved.
+        engine: the search.
         alphas: (R,) vectors to start with, in place of those that attain the lower bound.
     """
-    names = _Names(problem, search)
+    problem, search = engine.problem, engine.search
+    names = _Names(engine)
     roots = search.nodes[search.roots]
     keys = names.of_nodes(search.roots) if alphas is None else names.of_links(alphas, roots["state"])
-    known, actions, following = [], [], []
+    states, actions, following = [], [], []
     order = np.full(names.total, -1, dtype=np.int64)
     count = 0
     frontier = np.unique(keys)
     while frontier.size:
-        order[frontier] = count + np.arange(frontier.size)
+        order[frontier] = np.arange(count, count + frontier.size)
         count += frontier.size
-        action, links = names.follow(frontier)
-        known.append(frontier)
+        state, action, links = names.follow(frontier)
+        states.append(state)
         actions.append(action)
         following.append(links)
         frontier = np.unique(links[order[links] < 0])
-    key, action = np.concatenate(known), np.concatenate(actions)
-    state = names.state(key)
+    state, action = np.concatenate(states), np.concatenate(actions)
     case, cases = np.unique(state * problem.num_actions + action, return_inverse=True)
     outcomes = np.diff(problem.model.outcome_start)[case]
     link_start = np.concatenate([[0], np.cumsum(outcomes[cases])])
@@ -93,8 +93,10 @@ class _Names:
     `alphas + pairs + n`.
     """
 
-    def __init__(self, problem: Problem, search: Search) -> None:
+    def __init__(self, engine: Engine) -> None:
+        problem, search = engine.problem, engine.search
         self.problem, self.search = problem, search
+        self.base = engine.num_base
         self.alphas = int(search.counts[ALPHAS])
         self.pairs = int(problem.model.pair_start[-1])
         self.total = self.alphas + self.pairs + int(search.counts[NODES])
@@ -110,68 +112,69 @@ class _Names:
         sure = self.alphas + self.problem.model.pair_start[state] - 1 - link
         return np.where(link >= 0, link, sure).astype(np.int64)
 
-    def state(self, key: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The observed state of each."""
-        alpha, pair = key < self.alphas, key - self.alphas
-        state = np.searchsorted(self.problem.model.pair_start, pair, side="right") - 1
-        node = np.maximum(0, pair - self.pairs)
-        state = np.where(pair >= self.pairs, self.search.nodes["state"][node], state)
-        return np.where(alpha, self.search.alphas["state"][np.where(alpha, key, 0)], state)
+    def follow(self, key: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """Observed state and action of each of the sorted `key`, and what to go on with after each outcome."""
+        own, sure = np.searchsorted(key, [self.alphas + self.pairs, self.alphas])
+        parts = []
+        if sure > 0:
+            parts.append(self._follow_alphas(key[:sure]))
+        if own > sure:
+            parts.append(self._follow_sure(key[sure:own] - self.alphas))
+        if len(key) > own:
+            parts.append(self._follow_own(key[own:] - self.alphas - self.pairs))
+        state, action, links = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return state, action, links
 
-    def follow(self, key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The action of each, and what to go on with after each outcome, one after the other."""
-        model, A = self.problem.model, self.problem.num_actions
-        state = self.state(key)
-        pair = key - self.alphas
-        alpha, own = key < self.alphas, pair >= self.pairs
-        sure = ~alpha & ~own
-        action = np.zeros(len(key), dtype=np.int64)
-        action[alpha] = self.search.alphas["action"][key[alpha]]
-        action[own] = self.search.nodes["best"][pair[own] - self.pairs]
-        action[sure] = self._best_actions(state[sure], pair[sure])
-        case = state * A + action
-        start, outcome = gather_rows(model.outcome_start, case)
-        successor = model.successors[outcome]
-        # After what cannot be, any vector will do.
-        links = self.search.states["default"][successor].astype(np.int64)
-        self._fill_alphas(key, start, alpha, successor, links)
-        if own.any():
-            first = self.search.nodes["actions"][pair[own] - self.pairs] + action[own]
-            self._fill_own(self.search.actions[first], start[:-1][own], links)
-        if sure.any():
-            self._fill_sure(state[sure], action[sure], pair[sure], start[:-1][sure], successor, links)
-        return action, links
+    def _outcomes(self, state: NDArray, action: NDArray) -> tuple[NDArray, NDArray]:
+        """Where the outcomes of each begin, one after the other, and their successors."""
+        start, outcome = gather_rows(
+            self.problem.model.outcome_start, state * self.problem.num_actions + action
+        )
+        return start, self.problem.model.successors[outcome]
 
-    def _best_actions(self, state: NDArray, pair: NDArray) -> NDArray[np.int64]:
-        """What is best where the hidden value of a pair is known."""
+    def _follow_alphas(self, alpha: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        records = self.search.alphas[alpha]
+        state, action = records["state"], records["action"]
+        start, successor = self._outcomes(state, action)
+        links = np.empty(len(successor), dtype=np.int64)
+        # The first vectors come first. Memoryless policy k goes on as it is: its vector in state x is k X + x.
+        base = np.searchsorted(alpha, self.base)
+        owner = np.repeat(alpha[:base] - state[:base], np.diff(start[: base + 1]))
+        links[: start[base]] = owner + successor[: start[base]]
+        first = records["links"][base:] - start[base:-1]
+        place = np.arange(start[base], start[-1]) + np.repeat(first, np.diff(start[base:]))
+        links[start[base] :] = self.of_links(self.search.links[place], successor[start[base] :])
+        return state, action, links
+
+    def _follow_sure(self, pair: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         model, A = self.problem.model, self.problem.num_actions
+        state = np.searchsorted(model.pair_start, pair, side="right") - 1
         begin = model.pair_start[state]
         size = model.pair_start[state + 1] - begin
         row = (A - 1) * begin + pair
-        return model.rows["bound"][row[:, None] + size[:, None] * np.arange(A)].argmax(axis=1)
-
-    def _fill_alphas(self, key, start, alpha, successor, links) -> None:
-        owner = np.repeat(np.arange(len(key)), np.diff(start))
-        first = self.search.alphas["links"][np.where(alpha, key, 0)]
-        X = len(self.problem.model.pair_start) - 1
-        memoryless = (alpha & (first < 0))[owner]
-        links[memoryless] = (key[owner] // X * X + successor)[memoryless]
-        linked = (alpha & (first >= 0))[owner]
-        place = (first[owner] + np.arange(len(owner)) - start[owner])[linked]
-        links[linked] = self.of_links(self.search.links[place], successor[linked])
-
-    def _fill_own(self, actions, start, links) -> None:
-        owner = np.repeat(np.arange(len(actions)), actions["count"])
-        ends = np.cumsum(actions["count"])
-        place = np.arange(len(owner)) - (ends - actions["count"])[owner]
-        children = self.search.children[actions["children"][owner] + place]
-        links[start[owner] + children["outcome"]] = self.of_nodes(children["node"])
-
-    def _fill_sure(self, state, action, pair, start, successor, links) -> None:
-        model, A = self.problem.model, self.problem.num_actions
-        size = model.pair_start[state + 1] - model.pair_start[state]
-        row = (A - 1) * model.pair_start[state] + action * size + pair
-        ends, entry = gather_rows(model.rows["entry"], row)
+        action = model.rows["bound"][row[:, None] + size[:, None] * np.arange(A)].argmax(axis=1)
+        start, successor = self._outcomes(state, action)
+        ends, entry = gather_rows(model.rows["entry"], row + action * size)
         entries = model.entries[entry]
-        place = np.repeat(start, np.diff(ends)) + entries["outcome"]
+        place = np.repeat(start[:-1], np.diff(ends)) + entries["outcome"]
+        links = self._anything(successor)
         links[place] = self.alphas + model.pair_start[successor[place]] + entries["hidden"]
+        return state, action, links
+
+    def _follow_own(self, n: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        nodes = self.search.nodes[n]
+        state, action = nodes["state"].astype(np.int64), nodes["best"]
+        start, successor = self._outcomes(state, action)
+        records = self.search.actions[nodes["actions"] + action]
+        owner = np.repeat(np.arange(len(n)), records["count"])
+        place = np.arange(len(owner)) - np.repeat(
+            np.cumsum(records["count"]) - records["count"], records["count"]
+        )
+        children = self.search.children[records["children"][owner] + place]
+        links = self._anything(successor)
+        links[start[owner] + children["outcome"]] = self.of_nodes(children["node"])
+        return state, action, links
+
+    def _anything(self, successor: NDArray) -> NDArray[np.int64]:
+        """After what cannot be, any vector will do."""
+        return self.search.states["default"][successor].astype(np.int64)

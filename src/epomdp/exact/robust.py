@@ -190,7 +190,5 @@ class _Planes:
         """The policies of positive chance."""
         used = np.flatnonzero(chances > 1e-12)
         share = chances[used] / chances[used].sum()
-        policies = tuple(
-            extract_policy(self.engine.problem, self.engine.search, self.alphas[i]) for i in used
-        )
+        policies = tuple(extract_policy(self.engine, self.alphas[i]) for i in used)
         return Mixture(share, policies, share @ np.array(self.returns)[used])
