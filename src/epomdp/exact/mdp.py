@@ -125,9 +125,12 @@ def _dense(family: Family, solve) -> NDArray[np.float64]:
     values = np.empty((M, S))
     for first in range(0, M, chunk):
         last = min(first + chunk, M)
-        transitions = np.zeros((last - first, S, A, S))
-        for m in range(first, last):
-            transitions[m - first] = family.matrix(m).toarray().reshape(S, A, S)
+        rows = family.indptr[first * S * A : last * S * A + 1]
+        entries = slice(rows[0], rows[-1])
+        transitions = np.zeros(((last - first) * S * A, S))
+        row = np.repeat(np.arange(len(transitions)), np.diff(rows))
+        transitions[row, family.successors[entries]] = family.probabilities[entries]
+        transitions = transitions.reshape(last - first, S, A, S)
         values[first:last] = solve(transitions, family.rewards[first:last], family.discount)
     return values
 
