@@ -62,7 +62,7 @@ def main() -> None:
         promised, received = values.mean(axis=0)
         surplus = values[:, 0] - values[:, 1]
         error = 1.96 * surplus.std(ddof=1) / np.sqrt(surplus.size)
-        print(f"{name:22} {promised:8.3f} {received:10.3f} {surplus.mean():12.3f} ± {error:.3f}")
+        print(f"{name:22} {promised:8.2f} {received:10.2f} {surplus.mean():12.2f} ± {error:.2f}")
 
 
 if __name__ == "__main__":

@@ -139,6 +139,7 @@ def test_figures_in_the_chapter_are_those_of_the_examples(example):
         assert f"| {value:.4f} |" in chapter
     for _, apart, together in example("equivalence").table():
         assert f"| {apart:.15f} | {together:.15f} |" in chapter
-    for values in example("calibration").promises_and_returns().values():
-        promised, received = values.mean(axis=0)
-        assert f"| {promised:.3f} | {received:.3f} |" in chapter
+    # Policies within the solver's gap may differ, so these two are quoted to the gap only.
+    quoted = re.findall(r"\| (\d\.\d\d) \| (\d\.\d\d) \| \S+ ± \S+ \|", chapter)
+    for row, values in zip(quoted, example("calibration").promises_and_returns().values(), strict=True):
+        assert [float(cell) for cell in row] == pytest.approx(values.mean(axis=0), abs=0.05)
