@@ -106,7 +106,7 @@ def mazes(
 
 def measure(environments: int, side: int, num_actions: int, options: argparse.Namespace) -> dict[str, Any]:
     """Solve one family and say how it went."""
-    solve(mazes(4, 5, num_actions, options.openness, options.discount, 0), observe_rewards=False, gap=1e-6)
+    solve(mazes(4, 12, num_actions, options.openness, options.discount, 0), observe_rewards=False, gap=1e-6)
     family = mazes(environments, side, num_actions, options.openness, options.discount, options.seed)
     informed = float(family.weights @ optimal_values(family) @ family.initial)
     begin = time.perf_counter()

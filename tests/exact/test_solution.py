@@ -36,19 +36,6 @@ def solution():
     return solve(small_family((0, 2)), observe_rewards=False, gap=0.01)
 
 
-def same(one, other):
-    assert type(one) is type(other)
-    for name, value in vars(one).items():
-        there = getattr(other, name)
-        if isinstance(value, np.ndarray):
-            assert value.dtype == there.dtype
-            assert value.tobytes() == there.tobytes()
-        elif hasattr(value, "__dataclass_fields__"):
-            same(value, there)
-        elif not name.startswith("_"):
-            assert value == there
-
-
 def test_tiger_is_worth_what_the_literature_says():
     solution = solve(tiger(), gap=1e-4)
     assert solution.lower - 1e-4 <= 19.3714 <= solution.upper + 1e-4

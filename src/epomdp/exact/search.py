@@ -29,7 +29,7 @@ from epomdp.exact.records import (
 
 SOLVED, PAUSED, GROW, COMPACT = range(4)
 # A trial closes what it meets to this share of the gap at the start, so that each needs a few nodes only.
-_SHARE = 0.8
+_SHARE = 0.65
 # A node's upper bound is logged for the others when it fell by this share of the node's gap.
 _WORTH_LOGGING = 0.05
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.errors import BadInput
+from epomdp.exact.engine import Engine
+from epomdp.exact.extract import extract_policy
 from epomdp.exact.formats.files import replacing
 from epomdp.exact.policy import SolvedPolicy, read_arrays
 from epomdp.exact.tree import DecisionNode, decision_tree
@@ -28,7 +30,6 @@ class Solution:
         seconds: taken, preparation included.
         iterations: beliefs backed up by the search.
         history: (n, 3) float64: seconds, lower, upper.
-        policy: attains at least `lower` but for rounding.
     """
 
     lower: float
@@ -37,7 +38,17 @@ class Solution:
     seconds: float
     iterations: int
     history: NDArray[np.float64]
-    policy: SolvedPolicy
+    _source: SolvedPolicy | Engine = field(repr=False)
+
+    @property
+    def policy(self) -> SolvedPolicy:
+        """The controller, which attains at least `lower` but for rounding; made on first use.
+
+        Until then the arrays of the search are kept in memory.
+        """
+        if isinstance(self._source, Engine):
+            object.__setattr__(self, "_source", extract_policy(self._source))
+        return cast(SolvedPolicy, self._source)
 
     @property
     def gap(self) -> float:

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from epomdp.errors import BadInput
 from epomdp.exact.bounds import family_bounds, pomdp_bounds
 from epomdp.exact.engine import Engine, OutOfMemory
-from epomdp.exact.extract import extract_policy
 from epomdp.exact.family import Family
 from epomdp.exact.finite import finish, finite_beliefs
 from epomdp.exact.flat_model import pomdp_problem
@@ -79,10 +78,9 @@ def solve(
         engine = Engine(mixed, family_bounds(mixed, family, gap), NEGLIGIBLE * gap)
     search = Run(engine, gap, start, time_limit, callback)
     status = search.to_the_end()
-    policy = extract_policy(engine)
-    seconds = time.monotonic() - start
     backups = int(engine.search.counts[BACKUPS])
-    return Solution(*engine.bounds, status, seconds, backups, np.array(search.history), policy)
+    seconds = time.monotonic() - start
+    return Solution(*engine.bounds, status, seconds, backups, np.array(search.history), engine)
 
 
 def solve_pomdp(
