@@ -17,8 +17,28 @@ Params = Any
 def _linear(size_in: int, size_out: int, scale: float, key: Array) -> eqx.nn.Linear:
     """Linear layer with orthogonal weights of the given gain and zero biases."""
     layer = eqx.nn.Linear(size_in, size_out, key=key)
-    weight = jax.nn.initializers.orthogonal(scale)(key, (size_out, size_in))
+    weight = scale * orthogonal(key, size_out, size_in)
     return eqx.tree_at(lambda x: (x.weight, x.bias), layer, (weight, jnp.zeros(size_out)))
+
+
+def orthogonal(key: Array, rows: int, columns: int) -> Float[Array, "rows columns"]:
+    """A uniformly random matrix of orthonormal rows, or columns where these are fewer (Saxe et al. 2014).
+
+    By Gram and Schmidt, each vector twice ("twice is enough", Giraud, Langou and Rozloznik 2005). Not by
+    `jnp.linalg.qr`: under `vmap` over members LAPACK's batches wait, in threads of XLA's pool, for threads of
+    the same pool, and on a machine of two cores two such calls at a time wait for ever.
+    """
+    few, many = sorted((rows, columns))
+    gaussian = jax.random.normal(key, (few, many))
+
+    def add(i, basis):
+        vector = gaussian[i]
+        for _ in range(2):
+            vector = vector - basis.T @ (basis @ vector)
+        return basis.at[i].set(vector / jnp.linalg.norm(vector))
+
+    basis = jax.lax.fori_loop(0, few, add, jnp.zeros_like(gaussian))
+    return basis if rows == few else basis.T
 
 
 class ActorCritic(eqx.Module):
