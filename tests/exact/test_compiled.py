@@ -1,5 +1,7 @@
 """Compiled kernels without a cache directory, and work shared out over threads."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from epomdp.errors import BadInput
+from epomdp.exact import compiled as compiled_module
 from epomdp.exact import memory
 from epomdp.exact.compiled import share_out
 
@@ -75,3 +78,32 @@ def test_memory_is_asked_for_before_it_is_used(monkeypatch, tmp_path):
     assert memory.available_bytes() == 3000.0
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_bytes() > 3000.0
+
+
+def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path):
+    package = tmp_path / "kernels"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(compiled_module.__file__, package / "compiled.py")
+    head = "from kernels.compiled import compiled\n"
+    (package / "caller.py").write_text(
+        head + "from kernels.called import called\n\n\n@compiled\ndef caller(x):\n    return called(x) + 1\n"
+    )
+    program = "from kernels.caller import caller; print(caller(10), sum(caller.stats.cache_hits.values()))"
+
+    def write(factor):
+        source = f"{head}\n\n@compiled\ndef called(x):\n    return {factor} * x\n"
+        (package / "called.py").write_text(source)
+
+    def run():
+        cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        arguments = [sys.executable, "-c", program]
+        ran = subprocess.run(arguments, cwd=tmp_path, env=os.environ | cache, capture_output=True, text=True)
+        return ran.stdout.split() or ran.stderr
+
+    write(2)
+    assert run() == ["21", "0"]
+    assert run() == ["21", "1"]
+    write(31)
+    assert run() == ["311", "0"]
+    assert run() == ["311", "1"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -16,10 +18,22 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     parallel loops are avoided: they abort a process that forks, or that calls them from two threads.
     """
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        kernel = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:
         # Numba found no directory that it may write to.
         return numba.njit(nogil=True)(function)
+    # Numba asks only whether the kernel's own file has changed, and would go on with the old machine code of the
+    # kernels that it calls in other files: silently wrong after an upgrade.
+    kernel._cache._cache_file._source_stamp = _stamp()
+    return kernel
+
+
+@functools.cache
+def _stamp() -> tuple[tuple[str, float, int], ...]:
+    """Name, time and size of every source that a kernel may call into: all of this package."""
+    package = Path(__file__).parent
+    sources = ((path, path.stat()) for path in sorted(package.rglob("*.py")))
+    return tuple((str(path.relative_to(package)), stat.st_mtime, stat.st_size) for path, stat in sources)
 
 
 def share_out(kernel: Callable[[int, int], None], count: int, least: int = 1) -> None:
