@@ -71,3 +71,10 @@ class Environment(abc.ABC):
     def solved(self, state: State, step: Step) -> Bool[Array, ""]:
         """Whether an episode that ended with `step` in `state` reached the task's goal."""
         return jnp.asarray(step.terminated)
+
+    def mistake(self, before: State, action: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether a player who knows the context, and plays it optimally, would not take `action` in `before`.
+
+        False where the environment cannot tell.
+        """
+        return jnp.asarray(False)

@@ -74,3 +74,6 @@ class Guess(Environment):
         reward = jnp.where(ended | right, 0.0, -1.0).astype(jnp.float32)
         state = GuessState(state.context, guesses, terminated, truncated)
         return state, Step(state.context["image"], reward, terminated, truncated)
+
+    def mistake(self, before: GuessState, action: Int[Array, ""]) -> Bool[Array, ""]:
+        return action != before.context["label"]
