@@ -8,13 +8,13 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epomdp.exact.bounds import family_bounds, pomdp_bounds
 from epomdp.exact.family import Family
-from epomdp.exact.flat_model import pomdp_problem
 from epomdp.exact.mdp import optimal_values, policy_values
-from epomdp.exact.model import family_problem
 from epomdp.exact.pomdp import Pomdp
 from epomdp.exact.solve import solve
+from epomdp.exact.solving.bounds import family_bounds, pomdp_bounds
+from epomdp.exact.solving.flat_model import pomdp_problem
+from epomdp.exact.solving.model import family_problem
 
 ACCURACY = 1e-3
 

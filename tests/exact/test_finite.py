@@ -5,13 +5,13 @@ import pytest
 
 from epomdp.exact import solve as solver
 from epomdp.exact.belief import EpistemicPOMDP
-from epomdp.exact.bounds import family_bounds
-from epomdp.exact.engine import Engine
 from epomdp.exact.family import Family
-from epomdp.exact.finite import finish, finite_beliefs
-from epomdp.exact.model import family_problem
 from epomdp.exact.policy_evaluation import evaluate
 from epomdp.exact.solve import solve
+from epomdp.exact.solving.bounds import family_bounds
+from epomdp.exact.solving.engine import Engine
+from epomdp.exact.solving.finite import finish, finite_beliefs
+from epomdp.exact.solving.model import family_problem
 
 
 def hidden_goal(side=4, goals=7, slip=0.2, discount=0.95, tell=0.0):

@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from epomdp.exact import boxes, branch
 from epomdp.exact.family import Family
 from epomdp.exact.guessing import argmax as guess_argmax
 from epomdp.exact.guessing import best_memoryless, guessing_family
 from epomdp.exact.mdp import action_values, optimal_values, policy_values
-from epomdp.exact.memoryless import ascend, best_deterministic, best_stochastic
+from epomdp.exact.memoryless import ascend, best_deterministic, best_stochastic, boxes, branch
 from epomdp.exact.occupancy import MemorylessReturn
 
 SEEDS = st.integers(0, 10**6)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from epomdp.exact.belief import EpistemicPOMDP
 from epomdp.exact.family import Family
-from epomdp.exact.flat_model import pomdp_problem
 from epomdp.exact.formats import flatten
-from epomdp.exact.model import family_problem
 from epomdp.exact.pomdp import Pomdp
+from epomdp.exact.solving.flat_model import pomdp_problem
+from epomdp.exact.solving.model import family_problem
 
 
 def random_family(seed, M=3, S=4, A=2):

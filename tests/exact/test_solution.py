@@ -10,8 +10,8 @@ from epomdp.exact.family import Family
 from epomdp.exact.guessing import guessing_family
 from epomdp.exact.policy_evaluation import roll_out
 from epomdp.exact.pomdp import Pomdp
-from epomdp.exact.solution import Solution, extrapolate
 from epomdp.exact.solve import solve
+from epomdp.exact.solving.solution import Solution, extrapolate
 
 
 def small_family(starts=(0,), seed=3):

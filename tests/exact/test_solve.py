@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epomdp.errors import BadInput
-from epomdp.exact import engine, guessing
+from epomdp.exact import guessing
 from epomdp.exact import solve as solver
 from epomdp.exact.belief import EpistemicPOMDP
 from epomdp.exact.family import Family
@@ -19,6 +19,7 @@ from epomdp.exact.mdp import optimal_values
 from epomdp.exact.policy_evaluation import evaluate
 from epomdp.exact.pomdp import Pomdp
 from epomdp.exact.solve import solve, solve_pomdp
+from epomdp.exact.solving import engine
 
 SLOW = settings(max_examples=12, deadline=None)
 

@@ -24,7 +24,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(nogil=True)(function)
     # Numba asks only whether the kernel's own file has changed, and would go on with the old machine code of the
     # kernels that it calls in other files: silently wrong after an upgrade.
-    kernel._cache._cache_file._source_stamp = _stamp()
+    kernel._cache._cache_file._source_stamp = _stamp()  # type: ignore[attr-defined]
     return kernel
 
 

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epomdp.exact.bounds import family_bounds
-from epomdp.exact.engine import Engine, OutOfMemory
-from epomdp.exact.extract import extract_policy
 from epomdp.exact.family import Family
-from epomdp.exact.model import family_problem
-from epomdp.exact.policy import SolvedPolicy
-from epomdp.exact.records import FLOOR
-from epomdp.exact.solution import Progress, extrapolate
 from epomdp.exact.solve import NEGLIGIBLE, Run, check_limits
+from epomdp.exact.solving.bounds import family_bounds
+from epomdp.exact.solving.engine import Engine, OutOfMemory
+from epomdp.exact.solving.extract import extract_policy
+from epomdp.exact.solving.model import family_problem
+from epomdp.exact.solving.policy import SolvedPolicy
+from epomdp.exact.solving.records import FLOOR
+from epomdp.exact.solving.solution import Progress, extrapolate
 
 # Part of the gap to which the value is bounded at each prior; the cutting planes have the rest.
 _SHARE = 0.4

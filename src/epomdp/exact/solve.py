@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from epomdp.errors import BadInput
-from epomdp.exact.bounds import family_bounds, pomdp_bounds
-from epomdp.exact.engine import Engine, OutOfMemory
 from epomdp.exact.family import Family
-from epomdp.exact.finite import finish, finite_beliefs
-from epomdp.exact.flat_model import pomdp_problem
-from epomdp.exact.model import family_problem
 from epomdp.exact.pomdp import Pomdp
-from epomdp.exact.records import BACKUPS
-from epomdp.exact.solution import Progress, Solution, extrapolate
+from epomdp.exact.solving.bounds import family_bounds, pomdp_bounds
+from epomdp.exact.solving.engine import Engine, OutOfMemory
+from epomdp.exact.solving.finite import finish, finite_beliefs
+from epomdp.exact.solving.flat_model import pomdp_problem
+from epomdp.exact.solving.model import family_problem
+from epomdp.exact.solving.records import BACKUPS
+from epomdp.exact.solving.solution import Progress, Solution, extrapolate
 
 __all__ = ["Progress", "Solution", "solve", "solve_pomdp"]
 

@@ -14,8 +14,8 @@ from epomdp.exact.ladder import Ladder
 from epomdp.exact.layered import LayeredFamily
 from epomdp.exact.mdp import action_values, optimal_values
 from epomdp.exact.pomdp import Pomdp
-from epomdp.exact.solution import Solution
-from epomdp.exact.tree import DecisionNode
+from epomdp.exact.solving.solution import Solution
+from epomdp.exact.solving.tree import DecisionNode
 from epomdp.report import ladder_page
 from epomdp.report.ladder import rungs_from_json, what_it_buys
 from epomdp.report.ladder_page import BeliefEpisode, BeliefStep, Branch, LadderPage, Node

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from epomdp.exact import mdp
 from epomdp.exact.compiled import compiled, share_out
 from epomdp.exact.family import Family
-from epomdp.exact.model import Problem
 from epomdp.exact.pomdp import Pomdp
+from epomdp.exact.solving.model import Problem
 
 # Pairs of observed and hidden for which starting a thread pays.
 _PAIRS_PER_THREAD = 20_000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from epomdp.exact.compiled import compiled
-from epomdp.exact.nodes import find_node, refresh_lower, refresh_upper
-from epomdp.exact.records import LIVE_ALPHAS, LIVE_EVENTS, NODES, UPDATES
-from epomdp.exact.search import worth_logging
+from epomdp.exact.solving.nodes import find_node, refresh_lower, refresh_upper
+from epomdp.exact.solving.records import LIVE_ALPHAS, LIVE_EVENTS, NODES, UPDATES
+from epomdp.exact.solving.search import worth_logging
 
 
 @compiled

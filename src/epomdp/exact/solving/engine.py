@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from epomdp.exact import records, search, upkeep
-from epomdp.exact.bounds import FirstBounds
 from epomdp.exact.memory import available_bytes
-from epomdp.exact.model import Problem
-from epomdp.exact.records import LIVE_ALPHAS, LIVE_EVENTS, MOST_ALPHAS, MOST_EVENTS, NODES, Search
+from epomdp.exact.solving import records, search, upkeep
+from epomdp.exact.solving.bounds import FirstBounds
+from epomdp.exact.solving.model import Problem
+from epomdp.exact.solving.records import LIVE_ALPHAS, LIVE_EVENTS, MOST_ALPHAS, MOST_EVENTS, NODES, Search
 
 # Arrays that grow together when the place in `counts` is full.
 _GROUPS = (

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from epomdp.exact.boxes import bound_stochastic
-from epomdp.exact.branch import bound_deterministic
 from epomdp.exact.certainty import own_policy
 from epomdp.exact.family import Family
 from epomdp.exact.mdp import optimal_values, policy_probabilities
+from epomdp.exact.memoryless.boxes import bound_stochastic
+from epomdp.exact.memoryless.branch import bound_deterministic
 from epomdp.exact.occupancy import MemorylessReturn, OutOfTime
 
 # A value counts as proved best when the bound is within this of it (absolute; relative above one).
@@ -59,7 +59,7 @@ def best_deterministic(
 
     First a local search: change the action of one state while that helps (all single changes are valued
     exactly with one inverse an environment), from the environments' own optimal policies, the given starts and
-    random kicks of the best. Then branch and bound (`epomdp.exact.branch`), within what is left of the time.
+    random kicks of the best. Then branch and bound (`memoryless.branch`), within what is left of the time.
 
     Args:
         family: M environments.
@@ -98,7 +98,7 @@ def best_stochastic(
 
     Ascents with the exact gradient (`epomdp.exact.occupancy`) from the deterministic policy, the uniform one,
     the given starts and random policies. Then a bound: `upper`, the informed value, or branch and bound over
-    boxes of policies (`epomdp.exact.boxes`), whichever is the least in what is left of the time.
+    boxes of policies (`epomdp.exact.memoryless.boxes`), whichever is the least in what is left of the time.
 
     Args:
         family: M environments.

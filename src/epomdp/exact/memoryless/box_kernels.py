@@ -1,4 +1,4 @@
-"""Numba kernels of `epomdp.exact.boxes`: what policies within a box can be worth, visit and gain."""
+"""Numba kernels of `epomdp.exact.memoryless.boxes`: what policies within a box can be worth, visit and gain."""
 
 from __future__ import annotations
 

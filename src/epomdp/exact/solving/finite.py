@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from epomdp.exact.compiled import compiled
-from epomdp.exact.engine import Engine
-from epomdp.exact.model import Problem
-from epomdp.exact.nodes import expand, open_node, part, refresh_lower, refresh_upper
-from epomdp.exact.records import FULL, LOWER, NODES, UPDATES, UPPER
-from epomdp.exact.search import evaluate
+from epomdp.exact.solving.engine import Engine
+from epomdp.exact.solving.model import Problem
+from epomdp.exact.solving.nodes import expand, open_node, part, refresh_lower, refresh_upper
+from epomdp.exact.solving.records import FULL, LOWER, NODES, UPDATES, UPPER
+from epomdp.exact.solving.search import evaluate
 
 _CLOSED, _FULL, _STUCK, _MOVING = range(4)
 

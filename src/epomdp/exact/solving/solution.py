@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.errors import BadInput
-from epomdp.exact.engine import Engine
-from epomdp.exact.extract import extract_policy
 from epomdp.exact.formats.files import replacing
-from epomdp.exact.policy import SolvedPolicy, read_arrays
-from epomdp.exact.tree import DecisionNode, decision_tree
+from epomdp.exact.solving.engine import Engine
+from epomdp.exact.solving.extract import extract_policy
+from epomdp.exact.solving.policy import SolvedPolicy, read_arrays
+from epomdp.exact.solving.tree import DecisionNode, decision_tree
 
 
 @dataclass(frozen=True, eq=False)

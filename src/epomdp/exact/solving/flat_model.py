@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.exact.family import gather_rows
-from epomdp.exact.model import ENTRY, ROW, Model, Problem
 from epomdp.exact.pomdp import Pomdp
+from epomdp.exact.solving.model import ENTRY, ROW, Model, Problem
 
 
 def pomdp_problem(pomdp: Pomdp) -> Problem:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epomdp.exact.policy import SolvedPolicy
+from epomdp.exact.solving.policy import SolvedPolicy
 
 
 class Branch(NamedTuple):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from epomdp.errors import BadInput
 from epomdp.exact.belief import same_reward
 from epomdp.exact.compiled import compiled
-from epomdp.exact.model import ENTRY, ROW
+from epomdp.exact.solving.model import ENTRY, ROW
 
 _DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
 

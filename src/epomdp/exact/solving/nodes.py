@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from epomdp.exact.records import ACTIONS, BELIEFS, CHILDREN, FULL, NODES
+from epomdp.exact.solving.records import ACTIONS, BELIEFS, CHILDREN, FULL, NODES
 
 # Beliefs closer than this in every probability are one node.
 _SAME = 1e-12

@@ -22,8 +22,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from epomdp.exact.box_kernels import box_values, centre_bound, contested, informed_bound, shrink, slopes
 from epomdp.exact.family import Family
+from epomdp.exact.memoryless.box_kernels import (
+    box_values,
+    centre_bound,
+    contested,
+    informed_bound,
+    shrink,
+    slopes,
+)
 
 # Numbers kept for a node, and memory that all open nodes may take.
 _MOST_NUMBERS = 2**17

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from epomdp.exact.compiled import compiled
-from epomdp.exact.nodes import expand, open_node, part, refresh_lower, refresh_upper
-from epomdp.exact.records import (
+from epomdp.exact.solving.nodes import expand, open_node, part, refresh_lower, refresh_upper
+from epomdp.exact.solving.records import (
     ACTIVE,
     ALPHAS,
     BACKUPS,

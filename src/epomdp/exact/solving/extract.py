@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from epomdp.exact.engine import Engine
 from epomdp.exact.family import gather_rows
-from epomdp.exact.model import ROW, Problem
-from epomdp.exact.policy import SolvedPolicy
-from epomdp.exact.records import ALPHAS, NODES, Search
+from epomdp.exact.solving.engine import Engine
+from epomdp.exact.solving.model import ROW, Problem
+from epomdp.exact.solving.policy import SolvedPolicy
+from epomdp.exact.solving.records import ALPHAS, NODES, Search
 
 
 def extract_policy(engine: Engine, alphas: NDArray[np.int32] | None = None) -> SolvedPolicy:
