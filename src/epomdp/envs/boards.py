@@ -90,7 +90,10 @@ class BoardGame(Environment):
 
     @abc.abstractmethod
     def level(self, key: Key) -> Level:
-        """Make a level; pure JAX, the same for the same key under any batching."""
+        """Make a level; pure JAX, the same for the same key under any batching.
+
+        Each call of `jax.random` adds a second or so to compilation on a CPU: draw once, and take slices.
+        """
 
     @abc.abstractmethod
     def begin(self, context: Level) -> Any:
@@ -116,11 +119,9 @@ class BoardGame(Environment):
 
     def generate(self, seed: UInt[Array, ""]) -> Level:
         """The level of a seed (uint32): the same for any batch size, device and theme option."""
-        key = jax.random.key(jnp.asarray(seed, jnp.uint32), impl="threefry2x32")
-        key = jax.random.fold_in(key, zlib.crc32(self.name.encode()))  # no two games share their numbers
-        level = self.level(jax.random.fold_in(key, 0))
+        level = self.level(seed_key(self.name, seed))
         if self.themes:
-            level["clutter"] = clutter(jax.random.fold_in(key, 1), self.size)
+            level["clutter"] = clutter(seed_key(f"{self.name} clutter", seed), self.size)
         return level
 
     def reset(self, key: Key, context: Level) -> tuple[Any, UInt8[Array, "H W C"]]:
@@ -178,11 +179,16 @@ def _generate(game: BoardGame, seeds: UInt[Array, " n"]) -> Level:
     return jax.vmap(game.generate)(seeds)
 
 
+def seed_key(stream: str, seed: UInt[Array, ""]) -> Key:
+    """The key of a seed (uint32) in a named stream: no two streams share their numbers."""
+    words = jnp.stack([jnp.asarray(zlib.crc32(stream.encode()), jnp.uint32), jnp.asarray(seed, jnp.uint32)])
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
 def clutter(key: Key, size: int) -> UInt8[Array, "H W"]:
     """Scattered marks, as dense as the level's theme has it: between a tenth and a half of the squares."""
-    key_density, key_marks = jax.random.split(key)
-    density = jax.random.uniform(key_density, minval=0.1, maxval=0.5)
-    return (jax.random.uniform(key_marks, (size, size)) < density).astype(jnp.uint8)
+    random = jax.random.uniform(key, (size**2 + 1,))
+    return (random[1:] < 0.1 + 0.4 * random[0]).reshape(size, size).astype(jnp.uint8)
 
 
 def at(position: Position, size: int) -> Bool[Array, "H W"]:
