@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from epomdp.agents import policies
 from epomdp.contexts import ContextSet
 from epomdp.envs.base import Environment, Step
+from epomdp.envs.boards import levels
 from epomdp.envs.guess import Guess
+from epomdp.envs.maze import Maze
 from epomdp.evaluate import evaluate, trace
 
 
@@ -91,6 +93,34 @@ def test_when_all_actions_are_useless_all_are_allowed_again():
         action, memory = policy.act((), observation, jnp.zeros(()), memory, jax.random.key(0))
         actions.append(int(action))
     assert actions == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_backtracking_tries_another_way_whenever_it_comes_back():
+    """On every visit to a square the next action of a fixed order: the twin, which sees the whole walk."""
+    env = Maze(size=7, max_episode_steps=1000)
+    contexts = levels(env, range(4))
+    order = [2, 0, 3, 1]
+    policy = policies.backtracking(fixed([0.3, 0.1, 0.4, 0.2]), 4, env.max_episode_steps, "")
+    for index in range(len(contexts)):
+        played = trace(env, policy, (), contexts, index, seed=0, show=lambda state: state.agent)
+        visits = {}
+        for square, action in zip(played.shown, played.actions, strict=False):
+            count = visits.setdefault(tuple(np.asarray(square)), [0])
+            assert action == order[count[0] % 4]
+            count[0] += 1
+        assert played.solved
+    greedy = evaluate(env, policies.greedy(fixed([0.3, 0.1, 0.4, 0.2]), ""), (), contexts, episodes=1, seed=0)
+    assert not greedy.solved.all()
+
+
+def test_backtracking_is_elimination_where_nothing_ever_changes():
+    env = Guess((1,), 6, 6)
+    image = np.zeros((6, 1), np.float32)
+    contexts = ContextSet.from_values({"image": image, "label": np.arange(6, dtype=np.int32)})
+    p = fixed([0.1, 0.3, 0.2, 0.15, 0.05, 0.2])
+    pair = (policies.eliminating(p, 6, 6, ""), policies.backtracking(p, 6, 6, ""))
+    first, second = (evaluate(env, policy, (), contexts, episodes=1, seed=0).returns for policy in pair)
+    np.testing.assert_array_equal(first, second)
 
 
 def test_sampled_follows_the_probabilities():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,13 +63,16 @@ def sampled(distribution: Distribution, description: str) -> Policy:
 
 
 class Tried(NamedTuple):
-    """What an episode has shown to change nothing, for up to L distinct observations."""
+    """What an episode has shown to be of no use, for up to L distinct observations.
+
+    `taken` is the action taken last on each of them, `last_slot` the place of the one acted on last.
+    """
 
     fingerprints: UInt32[Array, "L 2"]
     useless: Bool[Array, "L A"]
+    taken: Int[Array, " L"]
     seen: Int[Array, ""]
     last_slot: Int[Array, ""]
-    last_action: Int[Array, ""]
 
 
 def fingerprint(observation: PyTree) -> UInt32[Array, 2]:
@@ -105,14 +108,49 @@ def eliminating(
     probability zero whenever that observation comes back, the rest is renormalised, and `select` picks. When
     every action has been shown useless, all are allowed again.
     """
+    return _learning(
+        distribution, num_actions, max_episode_steps, description, select, lambda slot, last: slot == last
+    )
+
+
+def backtracking(
+    distribution: Distribution,
+    num_actions: int,
+    max_episode_steps: int,
+    description: str,
+    select: Select = pick_greedy,
+) -> Policy:
+    """Elimination of loops: never again an action after which the episode has come back to the observation.
+
+    As `eliminating`, but what came back may have been away for any number of steps. In a maze this walks into
+    a dead end, out of it and on, as a depth-first search does; a greedy policy would go in and out for ever.
+    """
+    return _learning(
+        distribution, num_actions, max_episode_steps, description, select, lambda slot, last: True
+    )
+
+
+def _learning(
+    distribution: Distribution,
+    num_actions: int,
+    max_episode_steps: int,
+    description: str,
+    select: Select,
+    shown_useless: Callable[[Int[Array, ""], Int[Array, ""]], Any],
+) -> Policy:
+    """A policy that gives up the action last taken on an observation when it comes back and `shown_useless`.
+
+    Args:
+        shown_useless: (the observation's place in memory, that of the observation before) -> flag.
+    """
 
     def init():
         return Tried(
             jnp.zeros((max_episode_steps, 2), jnp.uint32),
             jnp.zeros((max_episode_steps, num_actions), bool),
+            jnp.zeros(max_episode_steps, jnp.int32),
             jnp.zeros((), jnp.int32),
             jnp.full((), -1, jnp.int32),
-            jnp.zeros((), jnp.int32),
         )
 
     def act(params, observation, reward, memory: Tried, key):
@@ -120,13 +158,15 @@ def eliminating(
         known = jnp.all(memory.fingerprints == mark, axis=-1) & (jnp.arange(max_episode_steps) < memory.seen)
         new = ~jnp.any(known)
         slot = jnp.where(new, memory.seen, jnp.argmax(known)).astype(jnp.int32)
-        unchanged = slot == memory.last_slot
-        useless = memory.useless.at[slot, memory.last_action].max(unchanged)
+        given_up = ~new & shown_useless(slot, memory.last_slot)
+        useless = memory.useless.at[slot, memory.taken[slot]].max(given_up)
         useless = useless.at[slot].set(useless[slot] & ~jnp.all(useless[slot]))
         log_p = jnp.where(useless[slot], -jnp.inf, distribution(params, observation))
         action = select(log_p, key).astype(jnp.int32)
         fingerprints = memory.fingerprints.at[slot].set(mark)
-        return action, Tried(fingerprints, useless, memory.seen + new, slot, action)
+        return action, Tried(
+            fingerprints, useless, memory.taken.at[slot].set(action), memory.seen + new, slot
+        )
 
     return Policy(init, act, description)
 
@@ -139,7 +179,7 @@ def uniform(num_actions: int) -> Distribution:
 def standard(
     distribution: Distribution, num_actions: int, max_episode_steps: int, *, of: str, sampled_name: str
 ) -> dict[str, Policy]:
-    """The three ways to deploy a learned distribution: sampled (the default), greedy and by elimination."""
+    """The ways to deploy a learned distribution: sampled (the default), greedy, by elimination, backtracking."""
     return {
         sampled_name: sampled(distribution, f"an action drawn from {of}"),
         "greedy": greedy(distribution, f"the most probable action of {of}, always"),
@@ -148,5 +188,11 @@ def standard(
             num_actions,
             max_episode_steps,
             f"the most probable action of {of} not yet shown useless in this episode",
+        ),
+        "backtracking": backtracking(
+            distribution,
+            num_actions,
+            max_episode_steps,
+            f"the most probable action of {of} after which this episode has not come back here",
         ),
     }
