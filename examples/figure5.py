@@ -1,0 +1,238 @@
+"""The post's figure 5 on a laptop: four games, LEEP beside PPO and what else would explain a difference.
+
+    python examples/figure5.py --out figure5-runs --data figure5.json --picture figure5.png
+
+Every arm has the same total of environment steps but `ppo-quarter`, which has those of one LEEP member. Seeds are
+paired: seed k draws the same levels for every arm. Stopped runs go on where they were when the command is given
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from study import EPISODES, Arm, curves, evaluations, finish
+
+GAMES = ("maze", "heist", "bigfish", "dodgeball")
+MEMBERS = 4
+HIGH_ENTROPY = 0.05
+
+SHOWN = {
+    "ppo": ("sampled", "greedy", "elimination", "backtracking"),
+    "ppo-entropy": ("sampled",),
+    "ppo-quarter": ("sampled", "greedy"),
+    "unlinked": ("linked", "greedy", "backtracking"),
+    "leep-mean": ("linked",),
+    "leep": ("linked", "greedy", "elimination", "backtracking"),
+}
+"""Arm -> the policies that are reported; the first one is its curve in the picture."""
+
+QUESTIONS = {
+    "LEEP against PPO, both sampled": ("leep linked", "ppo sampled"),
+    "LEEP against PPO, both greedy": ("leep greedy", "ppo greedy"),
+    "LEEP against the unlinked ensemble": ("leep linked", "unlinked linked"),
+    "LEEP against the mean link": ("leep linked", "leep-mean linked"),
+    "LEEP against PPO with one member's steps": ("leep linked", "ppo-quarter sampled"),
+    "LEEP against PPO with more entropy": ("leep linked", "ppo-entropy sampled"),
+    "LEEP against random with elimination": ("leep linked", "random elimination"),
+    "PPO sampled against greedy": ("ppo sampled", "ppo greedy"),
+    "PPO backtracking against sampled": ("ppo backtracking", "ppo sampled"),
+    "LEEP backtracking against sampled": ("leep backtracking", "leep linked"),
+}
+
+COLOURS = {
+    "ppo": "#2a78d6",
+    "ppo-entropy": "#7fb2ea",
+    "ppo-quarter": "#9aa0a6",
+    "unlinked": "#3a9d5d",
+    "leep-mean": "#e9a23b",
+    "leep": "#c8375b",
+}
+
+
+def arms(game: str, steps: int | None) -> dict[str, Arm]:
+    """All that is trained in one game."""
+    from epomdp import problems
+
+    total = problems.entry(game).steps if steps is None else steps
+    entropy = {"agent_options": {"ent_coef": HIGH_ENTROPY}}
+    found = {
+        "ppo": Arm("ppo", game, "ppo", {"steps": total}),
+        "leep": Arm("leep", game, "leep", {"steps": total}),
+        "unlinked": Arm("unlinked", game, "unlinked", {"steps": total}),
+        "ppo-quarter": Arm("ppo-quarter", game, "ppo", {"steps": total // MEMBERS}),
+        "leep-mean": Arm("leep-mean", game, "leep-mean", {"steps": total}),
+        "ppo-entropy": Arm("ppo-entropy", game, "ppo", {"steps": total, **entropy}),
+    }
+    assert found.keys() == SHOWN.keys()
+    return found
+
+
+def records(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, dict[str, Any]]:
+    """ "arm policy" -> split -> one `Episodes` a seed; also uniform random play in the same levels."""
+    from epomdp import problems
+    from epomdp import train as training
+    from epomdp.agents import policies
+    from epomdp.evaluate import evaluate
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, arm in arms(game, steps).items():
+        played = evaluations(root, arm, seeds)
+        for policy in SHOWN[name]:
+            found[f"{name} {policy}"] = {
+                split: [(e.ids[split], e.episodes[policy][split]) for e in played]
+                for split in ("train", "test")
+            }
+    env = problems.make(game, problems.entry(game).options).env
+    uniform = policies.uniform(env.num_actions)
+    arguments = (uniform, env.num_actions, env.max_episode_steps)
+    untrained = {
+        "random sampled": policies.sampled(uniform, ""),
+        "random elimination": policies.eliminating(*arguments, "", policies.pick_sampled),
+        "random backtracking": policies.backtracking(*arguments, "", policies.pick_sampled),
+    }
+    for name, policy in untrained.items():
+        found[name] = {"train": [], "test": []}
+        for seed in range(seeds):
+            _, setup, _ = training.load(arms(game, steps)["ppo"].folder(root, seed))
+            for split in ("train", "test"):
+                part = getattr(setup.parts, split)
+                episodes = evaluate(env, policy, (), part, episodes=EPISODES, seed=seed)
+                found[name][split].append((list(part.ids), episodes))
+    return found
+
+
+def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, Any]:
+    """Scores of every policy, the answers to the questions, early stopping, and the curves of one game."""
+    from epomdp import statistics
+
+    played = records(root, game, steps, seeds)
+    scores = {}
+    for name, splits in played.items():
+        scores[name] = {
+            split: statistics.summarise(
+                [e.returns for _, e in runs],
+                [e.solved.astype(float) for _, e in runs],
+                ids=[ids for ids, _ in runs],
+            ).to_json()
+            for split, runs in splits.items()
+        }
+    answers = {}
+    for question, pair in QUESTIONS.items():
+        first, second = (played[name]["test"] for name in pair)
+        estimate = statistics.difference(
+            [e.returns for _, e in first],
+            [e.returns for _, e in second],
+            ids=([ids for ids, _ in first], [ids for ids, _ in second]),
+        )
+        answers[question] = estimate.to_json()
+    found = {name: curves(root, arm, seeds) for name, arm in arms(game, steps).items()}
+    stopped = {name: stopped_early(curve) for name, curve in found.items()}
+    pairs = {"ppo": stopped["ppo"], "unlinked": stopped["unlinked"]}
+    early = {
+        f"LEEP against {name}, both stopped early": paired(stopped["leep"], other)
+        for name, other in pairs.items()
+    }
+    return {"seeds": seeds, "scores": scores, "answers": answers | early, "stopped": stopped, "curves": found}
+
+
+def stopped_early(curve: dict[str, list[list[float]]]) -> list[float]:
+    """Each seed's test return where its validation return was highest."""
+    return [test[int(np.argmax(held))] for held, test in zip(curve["validation"], curve["test"], strict=True)]
+
+
+def paired(first: list[float], second: list[float]) -> dict[str, Any]:
+    """Mean difference over seeds with Student's 95 % interval."""
+    from scipy.stats import t
+
+    difference = np.subtract(first, second)
+    n = len(difference)
+    half = float(t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    mean = float(difference.mean())
+    return {"mean": mean, "interval": [mean - half, mean + half]}
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """A row a game: learning curves on test and training levels, and final test returns with intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(len(report), 2, figsize=(11, 3.2 * len(report)), squeeze=False)
+    for (game, found), (left, right) in zip(report.items(), axes, strict=True):
+        for arm, curve in found["curves"].items():
+            if arm == "ppo-quarter":
+                continue
+            steps = np.asarray(curve["steps"]).mean(0)
+            for split, style in (("train", ":"), ("test", "-")):
+                values = np.asarray(curve[split])
+                mean, error = (
+                    values.mean(0),
+                    values.std(0, ddof=min(1, len(values) - 1)) / np.sqrt(len(values)),
+                )
+                left.plot(steps, mean, style, color=COLOURS[arm], label=arm if split == "test" else None)
+                if split == "test":
+                    left.fill_between(steps, mean - error, mean + error, color=COLOURS[arm], alpha=0.15, lw=0)
+        left.axhline(found["scores"]["random sampled"]["test"]["mean"], color="#9aa0a6", lw=0.8, ls="--")
+        left.set_title(f"{game}: test levels (training levels dotted), {found['seeds']} seeds")
+        left.set_xlabel("environment steps, all members")
+        left.set_ylabel("mean return")
+        names = list(found["scores"])[::-1]
+        for row, name in enumerate(names):
+            score = found["scores"][name]["test"]
+            colour = COLOURS.get(name.split()[0], "#9aa0a6")
+            right.plot(score["interval"], [row, row], color=colour, lw=2)
+            right.plot(score["mean"], row, "o", color=colour, ms=4)
+        right.set_yticks(range(len(names)), names, fontsize=7)
+        right.set_title("final test return, 95 % interval")
+    axes[0][0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print what was asked and answered."""
+    for game, found in report.items():
+        print(f"\n{game}: test return, {found['seeds']} seeds")
+        for name, score in found["scores"].items():
+            low, high = score["test"]["interval"]
+            solved = 100 * score["test"]["solve_rate"]
+            train = score["train"]["mean"]
+            mean = f"{score['test']['mean']:6.2f} [{low:.2f}, {high:.2f}]"
+            print(f"  {name:22} {mean}  solved {solved:5.1f} %  train {train:.2f}")
+        for question, answer in found["answers"].items():
+            low, high = answer["interval"]
+            print(f"  {question:46} {answer['mean']:+.2f} [{low:+.2f}, {high:+.2f}]")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("figure5-runs"), help="folder of the runs")
+    parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--maze-seeds", type=int, default=10)
+    parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
+    parser.add_argument("--data", type=Path, default=Path("figure5.json"))
+    parser.add_argument("--picture", type=Path, default=Path("figure5.png"))
+    options = parser.parse_args()
+    from epomdp import files
+
+    seeds = {game: options.maze_seeds if game == "maze" else options.seeds for game in options.games}
+    # Arm by arm over the games, so that a first comparison of all games is there early.
+    by_game = {game: list(arms(game, options.steps).values()) for game in options.games}
+    finish(options.out, {arm: seeds[arm.env] for row in zip(*by_game.values(), strict=True) for arm in row})
+    report = {game: summarise(options.out, game, options.steps, seeds[game]) for game in options.games}
+    files.write_json(options.data, report)
+    draw(report, options.picture)
+    show(report)
+
+
+if __name__ == "__main__":
+    main()
