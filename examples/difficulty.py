@@ -1,0 +1,89 @@
+"""How hard each game is to generalize on: PPO's training and test return against the number of training levels.
+
+    python examples/difficulty.py --out difficulty-runs --data difficulty.json --picture difficulty.png
+
+What it shows decides the games' default number of training levels: where the gap is clear and the task is learned.
+Stopped runs go on where they were when the command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from study import Arm, evaluations, finish
+
+GAMES = ("maze", "heist", "bigfish", "dodgeball")
+LEVELS = (20, 50, 100, 200, 500, 2000)
+
+
+def arm(game: str, levels: int, steps: int | None) -> Arm:
+    """PPO on so many training levels."""
+    settings: dict[str, Any] = {"train_contexts": levels, "evaluations": 5}
+    return Arm(f"ppo-{levels}", game, "ppo", settings | ({} if steps is None else {"steps": steps}))
+
+
+def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, Any]:
+    """By number of levels: scores of the sampled and the greedy policy on training and test levels, and the gap."""
+    from epomdp import results
+
+    found = {}
+    for levels in LEVELS:
+        played = evaluations(root, arm(game, levels, steps), seeds)
+        found[str(levels)] = {policy: results.scores(played, policy) for policy in ("sampled", "greedy")}
+    return found
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """A panel a game."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(report), figsize=(3.4 * len(report), 3.2), squeeze=False)
+    for (game, found), axis in zip(report.items(), axes[0], strict=True):
+        levels = [int(n) for n in found]
+        for split, colour in (("train", "#9aa0a6"), ("test", "#2a78d6")):
+            scores = [found[str(n)]["sampled"][split] for n in levels]
+            means = [score["mean"] for score in scores]
+            errors = np.abs(np.array([score["interval"] for score in scores]).T - means)
+            axis.errorbar(levels, means, errors, color=colour, marker="o", ms=3, capsize=2, label=split)
+        axis.set_xscale("log")
+        axis.set_title(game)
+        axis.set_xlabel("training levels")
+    axes[0][0].set_ylabel("PPO's mean return")
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("difficulty-runs"), help="folder of the runs")
+    parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
+    parser.add_argument("--data", type=Path, default=Path("difficulty.json"))
+    parser.add_argument("--picture", type=Path, default=Path("difficulty.png"))
+    options = parser.parse_args()
+    from epomdp import files
+
+    finish(options.out, {arm(g, n, options.steps): options.seeds for n in LEVELS for g in options.games})
+    report = {game: summarise(options.out, game, options.steps, options.seeds) for game in options.games}
+    files.write_json(options.data, report)
+    draw(report, options.picture)
+    for game, found in report.items():
+        print(f"\n{game}: PPO, sampled, {options.seeds} seeds")
+        for levels, scores in found.items():
+            train, test = (scores["sampled"][split] for split in ("train", "test"))
+            print(f"  {levels:>5} levels  train {train['mean']:6.2f}  test {test['mean']:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
