@@ -147,7 +147,8 @@ class BoardGame(Environment):
         packed = pack(planes)
         if self.view == "centred":
             packed = roll(packed, self.size // 2 - self.agent(state))
-        return unpack(packed, len(planes))
+        # Without the barrier, XLA makes every plane again for each plane of the result.
+        return unpack(jax.lax.optimization_barrier(packed), len(planes))
 
 
 def levels(game: BoardGame, seeds: Sequence[int]) -> ContextSet:
@@ -216,15 +217,6 @@ def unpack(packed: UInt8[Array, "H W"], count: int) -> UInt8[Array, "H W C"]:
 
 
 def roll(board: Array, shift: Int[Array, " 2"]) -> Array:
-    """`jnp.roll` over both axes of a square board by traced shifts.
-
-    By powers of two, each a choice between two fixed rolls: under `vmap`, a roll by a traced amount becomes a
-    gather of single squares, which is many times slower.
-    """
-    size = board.shape[0]
-    for axis in (0, 1):
-        amount = shift[axis] % size
-        for bit in range((size - 1).bit_length()):
-            turned = jnp.roll(board, 1 << bit, axis)
-            board = jnp.where((amount >> bit) & 1 == 1, turned, board)
-    return board
+    """`jnp.roll` over both axes of a square board by traced shifts, cut from four boards laid side by side."""
+    top, left = -shift % board.shape[0]
+    return jax.lax.dynamic_slice(jnp.tile(board, (2, 2)), (top, left), board.shape)

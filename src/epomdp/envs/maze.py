@@ -14,7 +14,7 @@ from epomdp.envs.base import Key
 from epomdp.envs.boards import MOVES, BoardGame, Level, Position, Tile, at, moved
 from epomdp.errors import BadInput
 
-_FAR = 20_000  # further than any way on a board
+FAR = 10_000  # further than any way on a board; twice as far still fits into int16
 _SMALLEST = 3  # cells on a side of the smallest maze
 
 
@@ -36,7 +36,8 @@ class Maze(BoardGame):
 
     Args:
         size: the board's side in squares, odd; mazes have up to (size - 1) / 2 cells on a side.
-        view, themes, max_episode_steps: see `BoardGame`.
+        view, themes: see `BoardGame`.
+        max_episode_steps: by default size ** 2, which is more than any level needs.
     """
 
     name = "maze"
@@ -50,16 +51,21 @@ class Maze(BoardGame):
     )
 
     def __init__(
-        self, size: int = 11, view: str = "board", themes: bool = False, max_episode_steps: int = 100
+        self,
+        size: int = 11,
+        view: str = "board",
+        themes: bool = False,
+        max_episode_steps: int | None = None,
     ) -> None:
         check_size(self.name, size)
-        super().__init__(size, view, themes, max_episode_steps)
+        limit = size**2 if max_episode_steps is None else max_episode_steps
+        super().__init__(size, view, themes, limit)
 
     def level(self, key: Key) -> Level:
         edges, squares = edge_count(self.size), self.size**2
         random = jax.random.uniform(key, (3 + edges + 2 * squares,))
         walls, cells = carve(random[: 3 + edges], self.size)
-        start, goal = far_apart(random[3 + edges :], walls, cells)
+        start, goal, _ = far_apart(random[3 + edges :], walls, cells)
         return {"walls": walls, "start": start, "goal": goal, "way": way(distances(walls, goal))}
 
     def begin(self, context: Level) -> MazeState:
@@ -112,7 +118,8 @@ def carve(random: Float[Array, " n"], size: int) -> tuple[UInt8[Array, "H W"], B
     order, as Procgen's does. It is grown here by Prim's algorithm, whose steps have a fixed shape.
 
     Args:
-        random: 3 + `edge_count(size)` numbers, uniform in [0, 1).
+        random: 3 + `edge_count(size)` numbers, uniform in [0, 1): for the side, for the row and column of the
+            corner, and the weights, row by row, first of the passages across, then of those down.
 
     Returns:
         walls, 1 on wall squares; and which squares are cells of the maze.
@@ -176,12 +183,12 @@ def _spanning_tree(
 
 
 def distances(walls: UInt8[Array, "H W"], target: Position) -> Int16[Array, "H W"]:
-    """Moves from every square to `target`; 20,000 on walls and wherever no way leads."""
+    """Moves from every square to `target`; 10,000 on walls and wherever no way leads."""
     size = walls.shape[0]
-    start = jnp.where(at(target, size), 0, _FAR).astype(jnp.int16)
+    start = jnp.where(at(target, size), 0, FAR).astype(jnp.int16)
 
     def closer(field):
-        return jnp.where(walls == 1, _FAR, jnp.minimum(field, 1 + _beside(field).min(0))).astype(jnp.int16)
+        return jnp.where(walls == 1, FAR, jnp.minimum(field, 1 + _beside(field).min(0))).astype(jnp.int16)
 
     def relax(carry):
         field, _ = carry
@@ -209,13 +216,17 @@ def choose(random: Float[Array, " n"], among: Bool[Array, "H W"]) -> Position:
 
 def far_apart(
     random: Float[Array, " n"], walls: UInt8[Array, "H W"], cells: Bool[Array, "H W"]
-) -> tuple[Position, Position]:
-    """A start in any cell, and a goal in any cell at least half as far away as the furthest.
+) -> tuple[Position, Position, Int16[Array, "H W"]]:
+    """A start in any cell, and a goal in any other at least a third as far away as the furthest.
 
     Args:
         random: two numbers in [0, 1) for every square.
+
+    Returns:
+        start, goal, and the distances from the start.
     """
     for_start, for_goal = random.reshape(2, -1)
     start = choose(for_start, cells)
-    away = jnp.where(cells, distances(walls, start), 0)
-    return start, choose(for_goal, cells & (2 * away >= away.max()))
+    field = distances(walls, start)
+    away = jnp.where(cells, field, 0)
+    return start, choose(for_goal, (away > 0) & (3 * away >= away.max())), field
