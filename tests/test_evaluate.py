@@ -8,6 +8,7 @@ import pytest
 from epomdp import evaluate as evaluation
 from epomdp.agents import policies
 from epomdp.contexts import ContextSet
+from epomdp.envs.base import Environment, Step
 from epomdp.envs.guess import Guess
 from epomdp.evaluate import evaluate, trace
 from epomdp.exact import guessing
@@ -88,6 +89,69 @@ def test_a_trace_is_the_first_episode(policy):
         assert played.rewards.sum() == found.returns[i, 0]
         assert len(played.actions) == found.lengths[i, 0]
         assert played.solved == found.solved[i, 0]
+        # The game shows one image all the time, so each action beyond its first use is a repeat.
+        assert found.repeats[i, 0] == len(played.actions) - len(set(played.actions))
+        wrong = np.flatnonzero(played.actions != some.context(i)["label"])
+        assert found.first_mistake[i, 0] == (wrong[0] if wrong.size else -1)
+
+
+class Ring(Environment):
+    """Walk round a ring of 5 squares, left or right, to the context's square; the square and a plane are seen."""
+
+    name = "ring"
+    num_actions = 2
+    observation = jax.ShapeDtypeStruct((7,), jnp.uint8)
+    max_episode_steps = 12
+
+    def reset(self, key, context):
+        state = {"goal": context, "at": jnp.int32(0), "steps": jnp.int32(0)}
+        return state, self.see(state)
+
+    def see(self, state):
+        return jnp.append(jnp.arange(5) == state["at"], jnp.array([True, False])).astype(jnp.uint8)
+
+    def step(self, key, state, action):
+        state = {**state, "at": (state["at"] + 2 * action - 1) % 5, "steps": state["steps"] + 1}
+        reached = state["at"] == state["goal"]
+        late = ~reached & (state["steps"] >= self.max_episode_steps)
+        return state, Step(self.see(state), jnp.float32(reached), reached, late)
+
+    def mistake(self, before, action):
+        right = (before["goal"] - before["at"]) % 5 <= 2
+        return (action == 1) != right
+
+
+def test_repeats_and_first_mistakes_are_those_of_the_trace():
+    env, goals = Ring(), ContextSet.from_values(np.arange(1, 5))
+    policy = policies.sampled(lambda params, observation: jnp.log(jnp.array([0.4, 0.6])), "")
+    found = evaluate(env, policy, (), goals, episodes=1, seed=2)
+    for i in range(4):
+        played = trace(env, policy, (), goals, i, seed=2, show=lambda state: int(state["at"]))
+        assert len(played.shown) == len(played.actions) + 1
+        pairs = list(zip(played.shown[:-1], played.actions.tolist(), strict=True))
+        assert found.repeats[i, 0] == len(pairs) - len(set(pairs))
+        wrong = [((i + 1 - at) % 5 <= 2) != (action == 1) for at, action in pairs]
+        assert found.first_mistake[i, 0] == (wrong.index(True) if any(wrong) else -1)
+    assert found.repeats.max() > 0 and (found.first_mistake >= 0).any()
+
+
+def test_a_policy_that_goes_to_and_fro_is_in_a_loop():
+    """Right on the first square and left on the second: two steps, then ten repeats of them."""
+    env = Ring()
+    policy = policies.greedy(lambda params, seen: jnp.where(seen[0] == 1, 1.0, -1.0) * jnp.array([-1, 1]), "")
+    found = evaluate(env, policy, (), ContextSet.from_values(np.array([1, 3])), episodes=1, seed=0)
+    assert found.repeats[:, 0].tolist() == [0, 10]
+    assert found.lengths[:, 0].tolist() == [1, 12]
+    assert found.first_mistake[:, 0].tolist() == [-1, 0]
+
+
+def test_an_environment_that_names_no_mistakes_has_none():
+    class Silent(Ring):
+        mistake = Environment.mistake
+
+    policy = policies.sampled(policies.uniform(2), "")
+    found = evaluate(Silent(), policy, (), ContextSet.from_values(np.arange(1, 5)), episodes=2, seed=0)
+    assert (found.first_mistake == -1).all()
 
 
 def test_params_of_an_ensemble_pass_through():

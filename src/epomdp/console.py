@@ -45,6 +45,13 @@ def share_cell(score: dict[str, Any] | None) -> str:
     return "" if score is None else f"{100 * score['solve_rate']:.1f} %"
 
 
+def loops_cell(score: dict[str, Any] | None) -> str:
+    """The share of failed episodes that are loops, and of how many; nothing where that is not known."""
+    if score is None or score.get("failed_in_loops") is None:
+        return ""
+    return f"{100 * score['failed_in_loops']:.1f} % of {score['failed']:,}"
+
+
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f} steps/s")

@@ -17,6 +17,7 @@ from epomdp.evaluate import Episodes, evaluate
 from epomdp.runs import Run
 
 SPLITS = ("train", "test")
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,20 @@ def evaluate_run(
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
-    """What `evaluate_run` has written in a run directory.
+    """What `evaluate_run` has written in a run directory; of format 1, episodes without repeats and mistakes.
 
     Raises:
-        BadInput: no run, or not evaluated yet.
+        BadInput: no run, not evaluated yet, or evaluated by a newer version.
     """
     run = Run(path)
     try:
         stored = json.loads((run.path / "evaluation.json").read_text())
+        if stored["format"] > FORMAT:
+            raise BadInput(f"{path}: its evaluation.json is of a newer format; update epomdp")
         played = {
             name: {
-                split: Episodes(*(np.asarray(x) for x in record.values())) for split, record in splits.items()
+                split: Episodes(**{key: np.asarray(x) for key, x in record.items()})
+                for split, record in splits.items()
             }
             for name, splits in stored["policies"].items()
         }
@@ -97,6 +101,8 @@ def read_evaluation(path: str | Path) -> Evaluation:
         return evaluation
     except FileNotFoundError:
         raise BadInput(f"{path}: is not evaluated yet; run: epomdp evaluate {path}") from None
+    except BadInput:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(
             f"{path}: its evaluation.json cannot be read; run again: epomdp evaluate {path}"
@@ -105,15 +111,19 @@ def read_evaluation(path: str | Path) -> Evaluation:
 
 def _to_json(evaluation: Evaluation, seed: int) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": FORMAT,
         "steps": evaluation.steps,
         "seed": seed,
         "ids": evaluation.ids,
         "policies": {
-            name: {split: episodes._asdict() for split, episodes in splits.items()}
+            name: {split: _record(episodes) for split, episodes in splits.items()}
             for name, splits in evaluation.episodes.items()
         },
     }
+
+
+def _record(episodes: Episodes) -> dict[str, Any]:
+    return {name: values for name, values in episodes._asdict().items() if values is not None}
 
 
 def summary(evaluations: Sequence[Evaluation], policy: str, split: str) -> statistics.Summary:
@@ -126,6 +136,32 @@ def summary(evaluations: Sequence[Evaluation], policy: str, split: str) -> stati
     )
 
 
+def failures(records: Sequence[Episodes]) -> dict[str, Any]:
+    """How the unsolved episodes went, all records together; nothing where a record does not say.
+
+    Returns:
+        failed: unsolved episodes.
+        failed_in_loops: the share of them that did again, on an observation seen before, what they had done there;
+            None where none failed.
+        repeated_steps: the share of their steps that such repeats were; None likewise.
+        first_mistake: the median step of their first mistake, from 0; None where no mistake was seen.
+    """
+    if any(record.repeats is None or record.first_mistake is None for record in records):
+        return {}
+    lost = [~record.solved for record in records]
+    repeats, lengths, first = (
+        np.concatenate([getattr(record, name)[rows] for record, rows in zip(records, lost, strict=True)])
+        for name in ("repeats", "lengths", "first_mistake")
+    )
+    made = first[first >= 0]
+    return {
+        "failed": int(repeats.size),
+        "failed_in_loops": float(np.mean(repeats > 0)) if repeats.size else None,
+        "repeated_steps": float(repeats.sum() / lengths.sum()) if repeats.size else None,
+        "first_mistake": float(np.median(made)) if made.size else None,
+    }
+
+
 def gap(evaluations: Sequence[Evaluation], policy: str) -> statistics.Estimate:
     """Mean training minus mean test return of one policy, paired by seed."""
     train, test = ([e.episodes[policy][split].returns for e in evaluations] for split in SPLITS)
@@ -136,7 +172,11 @@ def gap(evaluations: Sequence[Evaluation], policy: str) -> statistics.Estimate:
 def scores(evaluations: Sequence[Evaluation], policy: str) -> dict[str, Any]:
     """`{"train": R, "test": R, "gap": {...}}` with what the evaluations hold."""
     held = [split for split in SPLITS if all(split in e.episodes[policy] for e in evaluations)]
-    result: dict[str, Any] = {split: summary(evaluations, policy, split).to_json() for split in held}
+    result: dict[str, Any] = {
+        split: summary(evaluations, policy, split).to_json()
+        | failures([e.episodes[policy][split] for e in evaluations])
+        for split in held
+    }
     if len(held) == len(SPLITS):
         result["gap"] = gap(evaluations, policy).to_json()
     return result

@@ -91,11 +91,12 @@ def _show_policies(title: str, policies: dict[str, Any]) -> None:
             console.score_cell(row.get("train")),
             console.score_cell(row.get("test")),
             console.share_cell(row.get("test")),
+            console.loops_cell(row.get("test")),
             console.score_cell(row.get("gap")),
         ]
         for name, row in policies.items()
     ]
-    console.show_table(title, ["policy", "train", "test", "test solved", "gap"], rows)
+    console.show_table(title, ["policy", "train", "test", "test solved", "test failures in loops", "gap"], rows)
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
