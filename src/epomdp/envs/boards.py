@@ -28,7 +28,7 @@ VIEWS = ("board", "centred")
 MOVES = ("up", "down", "left", "right", "stay")
 DELTAS = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.int8)  # (row, column), in the order of MOVES
 
-_CHUNK = 1024  # levels made in one call
+_CHUNKS = (16, 1024)  # levels made in one call: few sizes, since each is compiled
 _LARGEST = 63  # a board's side; positions are int8
 
 
@@ -167,7 +167,7 @@ def levels(game: BoardGame, seeds: Sequence[int]) -> ContextSet:
     if not numbers.size or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= 2**32:
         raise BadInput(f"{game.name}: seeds must be one or more integers in 0 .. 2**32 - 1")
     n = len(numbers)
-    chunk = min(_CHUNK, n)
+    chunk = next((size for size in _CHUNKS if n <= size), _CHUNKS[-1])
     padded = np.resize(numbers.astype(np.uint32), (-(-n // chunk), chunk))
     made = [jax.tree.map(np.asarray, _generate(game, row)) for row in padded]
     values = {name: np.concatenate([part[name] for part in made])[:n] for name in made[0]}
