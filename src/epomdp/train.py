@@ -162,6 +162,7 @@ def train(
     agent = setup.agent
     updates = math.ceil((settings.steps or 0) / agent.steps_per_update)
     accounting = {
+        "network": agent.network,
         "updates": updates,
         "total_steps": updates * agent.steps_per_update,
         "steps_per_member": updates * agent.steps_per_update // agent.members,

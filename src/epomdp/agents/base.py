@@ -9,6 +9,7 @@ from typing import Any
 from jaxtyping import PyTree
 
 from epomdp.agents.members import Strategy
+from epomdp.agents.networks import Network
 from epomdp.agents.policies import Distribution, Policy
 
 
@@ -28,6 +29,7 @@ class Agent:
         update: (state, rollouts with leaves (n, T, N, ...), key) -> (state, metrics of shape ()).
         distribution: (whole ensemble's params, one observation) -> log-probabilities (A,) of the deployed policy.
         policies: name -> policy for deployment, the default one first; each takes the whole ensemble's params.
+        network: the kind of network that "auto" came to.
         bootstrap: whether each member has a resample of its own; else all act in all training contexts.
         strategy: how members are run.
     """
@@ -41,6 +43,7 @@ class Agent:
     update: Callable[..., tuple[PyTree, dict[str, Any]]]
     distribution: Distribution
     policies: dict[str, Policy]
+    network: Network = "auto"
     bootstrap: bool = False
     strategy: Strategy = "unroll"
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from epomdp.agents import ops, policies, ppo
+from epomdp.agents import networks, ops, policies, ppo
 from epomdp.agents.base import Agent
 from epomdp.agents.members import Strategy, for_each_member
 from epomdp.agents.networks import Params
@@ -117,6 +117,7 @@ def agent(config: Config, env: Environment) -> Agent:
             of="the linked policy",
             sampled_name="linked",
         ),
+        network=networks.choose(config.ppo.network, env.observation, config.ppo.channels),
         bootstrap=config.bootstrap,
         strategy=config.strategy,
     )

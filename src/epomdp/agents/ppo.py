@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from epomdp.agents import ops, policies
+from epomdp.agents import networks, ops, policies
 from epomdp.agents.base import Agent
 from epomdp.agents.members import for_each_member
 from epomdp.agents.networks import ActorCritic, Params
@@ -35,6 +35,10 @@ class Config:
     ent_coef: Annotated[float, "weight of the entropy bonus"] = 0.01
     vf_coef: Annotated[float, "weight of the value loss"] = 0.5
     max_grad_norm: Annotated[float, "largest global norm of a gradient"] = 0.5
+    network: Annotated[networks.Network, "mlp, board (convolutions first), or auto: by the observation"] = (
+        "auto"
+    )
+    channels: Annotated[tuple[int, ...], "widths of the convolutions of a board network"] = (16, 32)
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers"] = (128, 128)
 
     def __post_init__(self):
@@ -48,8 +52,7 @@ class Config:
             raise BadInput(
                 f"gamma {self.gamma} and gae_lambda {self.gae_lambda} must lie in (0, 1] and [0, 1]"
             )
-        if not self.hidden or min(self.hidden) < 1:
-            raise BadInput(f"hidden is {self.hidden}; give the width of each layer, at least 1, like 128,128")
+        networks.check(self.network, self.channels, self.hidden)
         if self.num_envs * self.num_steps % self.num_minibatches:
             raise BadInput(
                 f"num_minibatches {self.num_minibatches} does not divide the batch of "
@@ -97,7 +100,9 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def init(config: Config, observation: jax.ShapeDtypeStruct, num_actions: int, key: Array) -> Learner:
     """A fresh network and optimizer."""
-    params: Params = ActorCritic(observation, num_actions, config.hidden, key)
+    board = networks.choose(config.network, observation, config.channels) == "board"
+    channels = config.channels if board else ()
+    params: Params = ActorCritic(observation, num_actions, channels, config.hidden, key)
     return Learner(params, optimizer(config).init(params))
 
 
@@ -221,4 +226,5 @@ def agent(config: Config, env: Environment) -> Agent:
         policies=policies.standard(
             distribution, env.num_actions, env.max_episode_steps, of="the policy", sampled_name="sampled"
         ),
+        network=networks.choose(config.network, env.observation, config.channels),
     )
