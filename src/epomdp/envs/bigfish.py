@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Int8
+from jaxtyping import Array, Bool, Float, Int, Int8, UInt32
 
 from epomdp.envs import boards
 from epomdp.envs.base import Key, Step
 from epomdp.envs.boards import Level, Position, Tile
-from epomdp.envs.moving import MovingGame, draw
+from epomdp.envs.moving import MovingGame, draw, in_plane, put
 
 LARGEST = 5  # the largest fish but you
 START_SIZE = 2
@@ -67,8 +67,7 @@ class Bigfish(MovingGame):
 
     name = "bigfish"
     action_names = boards.MOVES
-    plane_names = ("you", "your size", "leftward", "rightward", "period", "wait", "edge")
-    plane_bits = (2, 3, 3, 3, 2, 2, 1)
+    plane_names = ("you", "your size", "meals", "edge", "leftward", "rightward", "period", "wait")
     # Letters are sizes: a capital letter, which is you, may eat the small ones before it.
     tiles = (
         Tile("water", "·", "#1b3a57"),
@@ -168,21 +167,16 @@ class Bigfish(MovingGame):
             wait=jnp.where(new, period, state.wait),
         )
 
-    def planes(self, state: BigfishState) -> tuple[Array, ...]:
-        line = jnp.arange(self.size)
-        square = (line == state.column[:, None]) & (state.fish > 0)[:, None]
-        leftward = state.heading[:, None] < 0
-        fish = jnp.where(square, state.fish[:, None], 0)
+    def words(self, state: BigfishState) -> tuple[UInt32[Array, " H*W"], UInt32[Array, " H*W"]]:
+        line, squares = jnp.arange(self.size), self.size**2
         rim = (line == 0) | (line == self.size - 1)
-        return (
-            jnp.where(boards.at(state.position, self.size), 1 + state.meals % MEALS_A_SIZE, 0),
-            jnp.full((self.size, self.size), _your_size(state.meals)),
-            jnp.where(leftward, fish, 0),
-            jnp.where(leftward, 0, fish),
-            jnp.where(square, state.period[:, None], 0),
-            jnp.where(square, state.wait[:, None], 0),
-            rim[:, None] | rim,
-        )
+        everywhere = in_plane(1, _your_size(state.meals)) | in_plane(2, state.meals % MEALS_A_SIZE)
+        you = in_plane(0, boards.at(state.position, self.size).ravel())
+        left = state.heading < 0
+        fish = in_plane(4, jnp.where(left, state.fish, 0)) | in_plane(5, jnp.where(left, 0, state.fish))
+        fish |= in_plane(6, state.period) | in_plane(7, state.wait)
+        swims = jnp.where(state.fish > 0, line * self.size + state.column, -1)
+        return you | everywhere | in_plane(3, rim[:, None] | rim).ravel(), put(squares, swims, fish)
 
     def picture(self, state: BigfishState) -> Array:
         square = (jnp.arange(self.size) == state.column[:, None]) & (state.fish > 0)[:, None]

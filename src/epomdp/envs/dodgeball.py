@@ -7,40 +7,42 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Int8, UInt32
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Int8, Int16, UInt8, UInt32
 
 from epomdp.envs import boards
 from epomdp.envs.base import Key, Step
-from epomdp.envs.boards import DELTAS, Level, Position, Tile
-from epomdp.envs.moving import MovingGame, draw
+from epomdp.envs.boards import Level, Position, Tile
+from epomdp.envs.moving import MovingGame, draw, in_plane, put
 from epomdp.errors import BadInput
 
 ENEMIES = 4  # at most
 FEWEST = 2
 BALL_SPEED = 2  # squares in a step
-STAY, THROW = 4, 5
+UP, DOWN, LEFT, RIGHT, STAY, THROW = range(6)
 
 _SIZES = (9, 25)  # smaller boards have no room, on larger ones the turns need more bits
-_NOWHERE = -1  # both coordinates of what is not on the board
+_NOWHERE = -1  # the square of what is not on the board
 _LONGEST_WALL = 5
+_YOURS = np.arange(ENEMIES + 1) == ENEMIES  # which of the balls
 
 
 class DodgeballState(NamedTuple):
-    """You, the enemies, and the balls in the air.
+    """You, the enemies, and the balls in the air. A square is a number, row * W + column.
 
     Attributes:
         facing: where you throw: 0 .. 3, a move.
-        enemies: (4, 2) squares, (-1, -1) for one that is not there.
-        balls: (5, 2) squares likewise: each enemy's ball, then yours.
+        enemies: (4,) squares, -1 for one that is not there.
+        balls: (5,) squares likewise: each enemy's ball, then yours.
         headings: (5,) the moves 0 .. 3 that the balls make.
         won: whether you left through the exit.
     """
 
     context: Level
-    position: Position
+    square: Int16[Array, ""]
     facing: Int8[Array, ""]
-    enemies: Int8[Array, "4 2"]
-    balls: Int8[Array, "5 2"]
+    enemies: Int16[Array, " 4"]
+    balls: Int16[Array, " 5"]
     headings: Int8[Array, " 5"]
     won: Bool[Array, ""]
     steps: Int[Array, ""]
@@ -66,7 +68,6 @@ class Dodgeball(MovingGame):
     name = "dodgeball"
     action_names = (*boards.MOVES, "throw")
     plane_names = ("lava", "exit", "you", "enemies", "balls up", "balls down", "balls left", "balls right")
-    plane_bits = (1, 2, 2, 4, 2, 2, 2, 2)
     tiles = (
         Tile("floor", "·", "#d8d2c4"),
         Tile("lava", "#", "#c8401f"),
@@ -91,29 +92,28 @@ class Dodgeball(MovingGame):
     # ---- levels
 
     def level(self, key: Key) -> Level:
-        keys = jax.random.split(key, 9)
+        keys = jax.random.split(key, 8)
         lava = self._lava(keys[0])
-        line = jnp.arange(self.size)
+        row, column = jnp.divmod(jnp.arange(self.size**2), self.size)
 
-        def place(key: Key, *wishes: Array) -> Position:
+        def place(key: Key, *wishes: Array) -> Array:
             """A random free square; one on which more wishes hold comes before all others."""
-            score = jax.random.uniform(key, lava.shape) + sum(wish.astype(jnp.float32) for wish in wishes)
-            square = jnp.argmax(jnp.where(lava, -1.0, score))
-            return jnp.stack([square // self.size, square % self.size]).astype(jnp.int8)
+            score = jax.random.uniform(key, row.shape) + sum(wish.astype(jnp.float32) for wish in wishes)
+            return jnp.argmax(jnp.where(lava.ravel(), -1.0, score)).astype(jnp.int16)
 
         start = place(keys[1])
-        down, across = jnp.abs(line - start[0])[:, None], jnp.abs(line - start[1])
+        down, across = jnp.abs(row - row[start]), jnp.abs(column - column[start])
         exit_ = place(keys[2], down + across >= self.size // 2)
-        taken = boards.at(start, self.size) | boards.at(exit_, self.size)
+        taken = (jnp.arange(self.size**2) == start) | (jnp.arange(self.size**2) == exit_)
         number = jax.random.randint(keys[3], (), FEWEST, ENEMIES + 1)
         enemies = []
         for i, key_enemy in enumerate(jax.random.split(keys[4], ENEMIES)):
             # Not in your row or column, nor next to it: nobody throws at you at once.
             enemy = place(key_enemy, ~taken, ~taken, (down > 1) & (across > 1))
-            taken |= boards.at(enemy, self.size)
+            taken |= jnp.arange(self.size**2) == enemy
             enemies.append(jnp.where(i < number, enemy, _NOWHERE))
         return {
-            "lava": (lava.astype(jnp.uint32) << line.astype(jnp.uint32)).sum(1, dtype=jnp.uint32),
+            "lava": lava.astype(jnp.uint8),
             "start": start,
             "facing": jax.random.randint(keys[5], (), 0, 4, jnp.int8),
             "exit": exit_,
@@ -147,166 +147,131 @@ class Dodgeball(MovingGame):
 
     def begin(self, context: Level) -> DodgeballState:
         going = jnp.asarray(False)
-        nothing = jnp.full((ENEMIES + 1, 2), _NOWHERE, jnp.int8)
         return DodgeballState(
-            context,
-            context["start"],
-            context["facing"],
-            context["enemies"],
-            nothing,
-            jnp.zeros(ENEMIES + 1, jnp.int8),
-            going,
-            jnp.int32(0),
-            going,
-            going,
+            context=context,
+            square=context["start"],
+            facing=context["facing"],
+            enemies=context["enemies"],
+            balls=jnp.full(ENEMIES + 1, _NOWHERE, jnp.int16),
+            headings=jnp.zeros(ENEMIES + 1, jnp.int8),
+            won=going,
+            steps=jnp.int32(0),
+            terminated=going,
+            truncated=going,
         )
 
     def play(
         self, state: DodgeballState, action: Int[Array, ""]
     ) -> tuple[DodgeballState, Float[Array, ""], Bool[Array, ""]]:
-        context = state.context
-        position = boards.moved(state.position, jnp.minimum(action, STAY))
-        facing = jnp.where(action < STAY, action, state.facing).astype(jnp.int8)
-        dead = _burns(context["lava"], position) | _same(state.enemies, position).any()
-        throws = (action == THROW) & (state.balls[-1, 0] == _NOWHERE)
-        new = throws & (jnp.arange(ENEMIES + 1) == ENEMIES)
-        balls = jnp.where(new[:, None], position, state.balls)
+        lava = state.context["lava"].ravel()
+        walks = action < STAY
+        square = jnp.where(walks, self._next(state.square, action), state.square)
+        facing = jnp.where(walks, action, state.facing).astype(jnp.int8)
+        dead = (lava[square] > 0) | (state.enemies == square).any()
+        new = (action == THROW) & _YOURS & (state.balls == _NOWHERE)
+        balls = jnp.where(new, square, state.balls)
         headings = jnp.where(new, facing, state.headings)
 
-        turn = jnp.arange(ENEMIES) == state.steps % context["pace"]
-        enemies, aims = _take_turn(state, turn, position)
-        enemies, balls, hit = _fly(context["lava"], enemies, balls, headings, position)
-        # The ball of an enemy that throws lies in its hand for one step, to be seen.
-        aims = turn & aims & (enemies[:, 0] != _NOWHERE)
-        balls = balls.at[:ENEMIES].set(jnp.where(aims[:, None], enemies, balls[:ENEMIES]))
-        actor = jnp.where(turn[:, None], enemies, 0).sum(0, dtype=jnp.int8)
-        headings = headings.at[:ENEMIES].set(jnp.where(aims, _towards(actor, position), headings[:ENEMIES]))
+        turn = jnp.arange(ENEMIES) == state.steps % state.context["pace"]
+        enemies, aims, heading = self._take_turn(state, turn, square)
+        enemies, balls, hit = self._fly(lava, enemies, balls, headings, square)
+        # A ball lies in the hand of the enemy that throws it for one step, to be seen.
+        held = jnp.append(turn & aims & (enemies != _NOWHERE), False)
+        balls = jnp.where(held, jnp.append(enemies, jnp.int16(_NOWHERE)), balls)
+        headings = jnp.where(held, heading, headings)
 
         dead |= hit
-        left = enemies[:, 0] != _NOWHERE
-        killed = (state.enemies[:, 0] != _NOWHERE).sum() - left.sum()
-        won = ~dead & ~left.any() & (position == context["exit"]).all()
+        killed = ((state.enemies != _NOWHERE) & (enemies == _NOWHERE)).sum()
+        won = ~dead & (enemies == _NOWHERE).all() & (square == state.context["exit"])
         after = state._replace(
-            position=position, facing=facing, enemies=enemies, balls=balls, headings=headings, won=won
+            square=square, facing=facing, enemies=enemies, balls=balls, headings=headings, won=won
         )
         return after, 2.0 * killed + jnp.where(won, 10.0, 0.0), dead | won
 
+    def _next(self, square: Int16[Array, "*n"], move: Int[Array, "*n"]) -> Int16[Array, "*n"]:
+        """The square that a move 0 .. 3 leads to. There is lava on the rim: nothing leaves the board."""
+        length = jnp.where(move < 2, self.size, 1).astype(jnp.int16)
+        return jnp.where(move % 2 == 0, square - length, square + length)
+
+    def _take_turn(
+        self, state: DodgeballState, turn: Bool[Array, " 4"], square: Int16[Array, ""]
+    ) -> tuple[Int16[Array, " 4"], Bool[Array, ""], Int8[Array, ""]]:
+        """Whose turn it is walks a square, or aims if you are in the same row or column; where to."""
+        enemy = jnp.where(turn, state.enemies, 0).sum(dtype=jnp.int16)
+        row, column = enemy // self.size, enemy % self.size
+        your_row, your_column = square // self.size, square % self.size
+        aims = (row == your_row) | (column == your_column)
+        across = jnp.where(your_column < column, LEFT, RIGHT)
+        heading = jnp.where(row == your_row, across, jnp.where(your_row < row, UP, DOWN))
+        way = draw(state.context["stream"], state.steps) >> 30
+        target = self._next(enemy, way.astype(jnp.int32))
+        lava = state.context["lava"].ravel()[jnp.clip(target, 0, self.size**2 - 1)] > 0
+        blocked = lava | (state.enemies == target).any() | (target == square)
+        walks = turn & (state.enemies != _NOWHERE) & ~aims & ~blocked
+        return jnp.where(walks, target, state.enemies), aims, heading.astype(jnp.int8)
+
+    def _fly(
+        self,
+        lava: UInt8[Array, " H*W"],
+        enemies: Int16[Array, " 4"],
+        balls: Int16[Array, " 5"],
+        headings: Int8[Array, " 5"],
+        square: Int16[Array, ""],
+    ) -> tuple[Int16[Array, " 4"], Int16[Array, " 5"], Bool[Array, ""]]:
+        """Balls fly square by square until they meet lava, yours an enemy, or theirs you: whether one did."""
+        hit = (balls == square) & ~_YOURS
+        enemies, balls = _strike(enemies, balls)
+        for _ in range(BALL_SPEED):
+            ahead = self._next(balls, headings)
+            stops = (balls == _NOWHERE) | (lava[jnp.maximum(ahead, 0)] > 0)
+            balls = jnp.where(stops, jnp.int16(_NOWHERE), ahead)
+            hit |= (balls == square) & ~_YOURS
+            enemies, balls = _strike(enemies, balls)
+        return enemies, balls, hit.any()
+
     # ---- what is seen
 
-    def planes(self, state: DodgeballState) -> tuple[Array, ...]:
-        def at(square: Position) -> Bool[Array, "H W"]:
-            return boards.at(square, self.size)
-
+    def words(self, state: DodgeballState) -> tuple[UInt32[Array, " H*W"], UInt32[Array, " H*W"]]:
         context = state.context
-        front = at(boards.moved(state.position, state.facing))
         turns = (jnp.arange(ENEMIES) - state.steps) % context["pace"] + 1
-        enemies = jax.vmap(at)(state.enemies) * turns[:, None, None]
-        squares = [at(ball) for ball in state.balls]
-
-        def balls(heading: int) -> Array:
-            """1 for yours, 2 for theirs, 3 for both."""
-            theirs = sum(squares[i] & (state.headings[i] == heading) for i in range(ENEMIES)) > 0
-            return 2 * theirs + (squares[-1] & (state.headings[-1] == heading))
-
-        return (
-            self._floor(context["lava"]),
-            jnp.where(at(context["exit"]), jnp.where(_all_gone(state), 2, 1), 0),
-            jnp.where(at(state.position), 2, front),
-            enemies.sum(0),
-            *(balls(heading) for heading in range(4)),
-        )
+        front = self._next(state.square, state.facing)
+        things = jnp.stack([state.square, front, context["exit"], *state.enemies])
+        seen = [in_plane(2, 2), in_plane(2, 1), in_plane(1, jnp.where(_all_gone(state), 2, 1))]
+        seen = jnp.concatenate([jnp.stack(seen), in_plane(3, turns)])
+        fixed = in_plane(0, context["lava"].ravel())
+        balls = jnp.where(_YOURS, 1, 2) << 8 * state.headings.astype(jnp.int32)
+        flying = put(self.size**2, state.balls, balls.astype(jnp.uint32))
+        return fixed | put(self.size**2, things, seen), flying
 
     def picture(self, state: DodgeballState) -> Int8[Array, "H W"]:
-        def at(square: Position) -> Bool[Array, "H W"]:
-            return boards.at(square, self.size)
-
-        board = self._floor(state.context["lava"])
-        board = jnp.where(at(state.context["exit"]), jnp.where(_all_gone(state), 3, 2), board)
-        for enemy in state.enemies:
-            board = jnp.where(at(enemy), 8, board)
-        board = jnp.where(at(state.balls[-1]), 9, board)
-        for ball in state.balls[:ENEMIES]:
-            board = jnp.where(at(ball), 10, board)
-        return jnp.where(at(state.position), 4 + state.facing, board).astype(jnp.int8)
-
-    def _floor(self, lava: UInt32[Array, " H"]) -> UInt32[Array, "H W"]:
-        return (lava[:, None] >> jnp.arange(self.size, dtype=jnp.uint32)) & 1
+        squares = jnp.arange(self.size**2)
+        board = state.context["lava"].ravel()
+        board = jnp.where(squares == state.context["exit"], jnp.where(_all_gone(state), 3, 2), board)
+        board = jnp.where((squares[:, None] == state.enemies).any(1), 8, board)
+        board = jnp.where(squares == state.balls[-1], 9, board)
+        board = jnp.where((squares[:, None] == state.balls[:-1]).any(1), 10, board)
+        board = jnp.where(squares == state.square, 4 + state.facing, board)
+        return board.reshape(self.size, self.size).astype(jnp.int8)
 
     def agent(self, state: DodgeballState) -> Position:
-        return state.position
+        return jnp.stack(jnp.divmod(state.square, self.size)).astype(jnp.int8)
 
     def solved(self, state: DodgeballState, step: Step) -> Bool[Array, ""]:
         return state.won
 
 
-def _take_turn(
-    state: DodgeballState, turn: Bool[Array, " 4"], position: Position
-) -> tuple[Int8[Array, "4 2"], Bool[Array, ""]]:
-    """The enemy whose turn it is walks a square, or aims if you are in its row or column."""
-    enemy = jnp.where(turn[:, None], state.enemies, 0).sum(0, dtype=jnp.int8)
-    there = (turn & (state.enemies[:, 0] != _NOWHERE)).any()
-    aims = there & (enemy == position).any()
-    direction = (draw(state.context["stream"], state.steps) >> 30).astype(jnp.int32)
-    target = boards.moved(enemy, direction)
-    blocked = (
-        _burns(state.context["lava"], target)
-        | _same(state.enemies, target).any()
-        | (target == position).all()
-    )
-    walks = there & ~aims & ~blocked
-    return jnp.where((turn & walks)[:, None], target, state.enemies), aims
-
-
-def _fly(
-    lava: UInt32[Array, " H"],
-    enemies: Int8[Array, "4 2"],
-    balls: Int8[Array, "5 2"],
-    headings: Int8[Array, " 5"],
-    position: Position,
-) -> tuple[Int8[Array, "4 2"], Int8[Array, "5 2"], Bool[Array, ""]]:
-    """Balls fly square by square until they hit; whether one hit you."""
-    hit = _same(balls[:ENEMIES], position).any()
-    enemies, balls = _strike(enemies, balls)
-    deltas = jnp.asarray(DELTAS)[headings]
-    for _ in range(BALL_SPEED):
-        flies = balls[:, 0] != _NOWHERE
-        ahead = balls + deltas
-        stays = flies & ~_burns(lava, ahead.T)
-        balls = jnp.where(stays[:, None], ahead, _NOWHERE)
-        hit |= _same(balls[:ENEMIES], position).any()
-        enemies, balls = _strike(enemies, balls)
-    return enemies, balls, hit
-
-
 def _strike(
-    enemies: Int8[Array, "4 2"], balls: Int8[Array, "5 2"]
-) -> tuple[Int8[Array, "4 2"], Int8[Array, "5 2"]]:
+    enemies: Int16[Array, " 4"], balls: Int16[Array, " 5"]
+) -> tuple[Int16[Array, " 4"], Int16[Array, " 5"]]:
     """Your ball and the enemy on its square are gone."""
-    struck = _same(enemies, balls[-1]) & (balls[-1, 0] != _NOWHERE)
-    spent = struck.any() & (jnp.arange(ENEMIES + 1) == ENEMIES)
-    return jnp.where(struck[:, None], _NOWHERE, enemies), jnp.where(spent[:, None], _NOWHERE, balls)
-
-
-def _same(squares: Int8[Array, "n 2"], square: Position) -> Bool[Array, " n"]:
-    return (squares == square).all(-1)
-
-
-def _burns(lava: UInt32[Array, " H"], square: Int8[Array, "2 ..."]) -> Bool[Array, ...]:
-    """Whether a square is lava: bit (column) of word (row), picked by a mask, since gathers are slow."""
-    row, column = square.astype(jnp.int32)
-    word = jnp.where(jnp.arange(lava.shape[0]) == row[..., None], lava, 0).sum(-1, dtype=jnp.uint32)
-    return (word >> jnp.maximum(column, 0).astype(jnp.uint32)) & 1 == 1
-
-
-def _towards(enemy: Position, you: Position) -> Int8[Array, ""]:
-    """The move from an enemy to you, who are in its row or column."""
-    up_down = jnp.where(you[0] < enemy[0], 0, 1)
-    left_right = jnp.where(you[1] < enemy[1], 2, 3)
-    return jnp.where(you[0] == enemy[0], left_right, up_down).astype(jnp.int8)
+    struck = (enemies == balls[-1]) & (enemies != _NOWHERE)
+    spent = struck.any() & _YOURS
+    nowhere = jnp.int16(_NOWHERE)
+    return jnp.where(struck, nowhere, enemies), jnp.where(spent, nowhere, balls)
 
 
 def _all_gone(state: DodgeballState) -> Bool[Array, ""]:
-    return (state.enemies[:, 0] == _NOWHERE).all()
+    return (state.enemies == _NOWHERE).all()
 
 
 def _in_one_piece(floor: Bool[Array, "H W"]) -> Bool[Array, ""]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt8, UInt32
 
 from epomdp.envs import boards
 
-WORD = 32  # bits for one square of all planes
+_PLANES_A_WORD = 4
 
 
 class MovingGame(boards.BoardGame):
@@ -18,25 +20,39 @@ class MovingGame(boards.BoardGame):
     What they do follows from the level's `stream`, the number of steps and the actions, as in Procgen: the same
     actions always meet the same course. The board shows what is on it, and never what the stream has in store.
 
-    Attributes:
-        plane_bits: how many bits each of the class's planes needs; together fewer than 32.
+    Planes hold small numbers, where those of other board games are binary. A game has eight of them, and makes
+    them as two boards of words, four planes a word, of which `observe` only takes the bytes.
     """
 
-    plane_bits: tuple[int, ...]
+    @abc.abstractmethod
+    def words(self, state: Any) -> tuple[UInt32[Array, " H*W"], UInt32[Array, " H*W"]]:
+        """Planes 0 to 3 and planes 4 to 7, one byte each, the first in the lowest; square by square."""
+
+    def planes(self, state: Any) -> tuple[Array, ...]:
+        shape = (self.size, self.size)
+        return tuple((word.reshape(shape) >> 8 * i) & 255 for word in self.words(state) for i in range(4))
 
     def observe(self, state: Any) -> UInt8[Array, "H W C"]:
-        """What the agent sees of a state: planes of small numbers, where those of `BoardGame` are binary."""
-        planes, bits = self.planes(state), self.plane_bits
+        """What the agent sees of a state."""
+        words = self.words(state)
         if self.themes:
-            planes, bits = (*planes, state.context["clutter"]), (*bits, 1)
-        shifts = [sum(bits[:i]) for i in range(len(bits))]
-        packed = jnp.zeros((self.size, self.size), jnp.uint32)
-        for plane, shift in zip(planes, shifts, strict=True):
-            packed = packed | (plane.astype(jnp.uint32) << shift)
+            words = (*words, state.context["clutter"].ravel().astype(jnp.uint32))
         if self.view == "centred":
-            packed = boards.roll(packed, self.size // 2 - self.agent(state))
-        masks = jnp.asarray([(1 << width) - 1 for width in bits], jnp.uint32)
-        return ((packed[..., None] >> jnp.asarray(shifts, jnp.uint32)) & masks).astype(jnp.uint8)
+            shift = self.size // 2 - self.agent(state)
+            words = [boards.roll(word.reshape(self.size, self.size), shift).ravel() for word in words]
+        seen = jax.lax.bitcast_convert_type(jnp.stack(words, -1), jnp.uint8)
+        return seen.reshape(self.size, self.size, -1)[..., : len(self.plane_names)]
+
+
+def in_plane(plane: int, values: Array | int) -> UInt32[Array, "*n"]:
+    """Values as they stand in a word."""
+    return jnp.asarray(values).astype(jnp.uint32) << 8 * (plane % _PLANES_A_WORD)
+
+
+def put(count: int, squares: Int[Array, " n"], words: UInt32[Array, " n"]) -> UInt32[Array, " count"]:
+    """A board with the sum of the words that stand on each square; squares outside 0 .. count - 1 are left out."""
+    there = jnp.arange(count)[:, None] == squares.astype(jnp.int32)
+    return jnp.where(there, words, 0).sum(-1, dtype=jnp.uint32)
 
 
 def draw(stream: UInt32[Array, ""], step: Int[Array, ""]) -> UInt32[Array, ""]:
