@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,9 +11,17 @@ from jaxtyping import Int
 
 from epomdp.contexts import ContextSet, Split, split
 from epomdp.envs.base import Environment
+from epomdp.envs.bigfish import Bigfish
+from epomdp.envs.boards import BoardGame, levels
+from epomdp.envs.dodgeball import Dodgeball
 from epomdp.envs.guess import Guess
+from epomdp.envs.heist import Heist
 from epomdp.envs.images import guess_contexts, load_images
+from epomdp.envs.maze import Maze
 from epomdp.errors import BadInput, unknown_name
+
+LEVELS = 20_000
+"""Levels in the pool of a board game: those of seeds 0 .. 19,999."""
 
 
 class Problem(NamedTuple):
@@ -55,6 +64,28 @@ def make_guess(data: str = "digits", max_episode_steps: int = 20) -> Problem:
     return Problem(env, guess_contexts(images), images.labels, tuple(images.names))
 
 
+@functools.cache
+def _pool(game: BoardGame) -> ContextSet:
+    """All levels of a game; kept, since one process may train on many draws from them."""
+    return levels(game, range(LEVELS))
+
+
+def _board_game(game: Callable[..., BoardGame], description: str, max_episode_steps: int | None) -> Entry:
+    def make_board_game(**options: Any) -> Problem:
+        env = game(**options)
+        return Problem(env, _pool(env))
+
+    return Entry(
+        description,
+        make_board_game,
+        train_contexts=100,
+        validation_contexts=100,
+        test_contexts=1000,
+        steps=400_000,
+        options={"size": 11, "view": "board", "themes": False, "max_episode_steps": max_episode_steps},
+    )
+
+
 PROBLEMS: dict[str, Entry] = {
     "guess": Entry(
         "guess an image's label until it is right (real images: digits, MNIST-format files, folders, .npz)",
@@ -64,6 +95,12 @@ PROBLEMS: dict[str, Entry] = {
         test_contexts=1000,
         steps=98_304,
         options={"data": "digits", "max_episode_steps": 20},
+    ),
+    "maze": _board_game(Maze, "find the goal of a perfect maze", None),
+    "heist": _board_game(Heist, "take coloured keys, open coloured locks, reach the gem", None),
+    "bigfish": _board_game(Bigfish, "eat smaller fish, avoid larger ones, and grow", 150),
+    "dodgeball": _board_game(
+        Dodgeball, "throw at enemies, dodge their balls and the lava, reach the exit", 150
     ),
 }
 
