@@ -82,7 +82,7 @@ def _board_game(game: Callable[..., BoardGame], description: str, max_episode_st
         validation_contexts=100,
         test_contexts=1000,
         steps=400_000,
-        options={"size": 11, "view": "board", "themes": False, "max_episode_steps": max_episode_steps},
+        options={"size": 11, "view": "centred", "themes": False, "max_episode_steps": max_episode_steps},
     )
 
 
