@@ -67,8 +67,9 @@ def evaluate(
         # The last turn is filled up with repeats.
         turn = np.minimum(np.arange(first, first + lanes), rows.size - 1)
         values = jax.tree.map(lambda x, turn=turn: jnp.asarray(x[rows[turn]]), contexts.values)
-        records, marks = jax.tree.map(np.asarray, _play(env, policy, params, values, keys[turn]))
-        parts.append(records._replace(repeats=_repeats(marks, records.lengths)))
+        played, marks = jax.tree.map(np.asarray, _play(env, policy, params, values, keys[turn]))
+        returns, lengths, solved, first_mistake = played
+        parts.append(Episodes(returns, lengths, solved, _repeats(marks, lengths), first_mistake))
     joined = jax.tree.map(lambda *x: np.concatenate(x)[: rows.size], *parts)
     played = Episodes(*(x.reshape(len(contexts), episodes) for x in joined))
     # Doubles, as they are when read back from JSON, so that both give the same figures.
@@ -106,18 +107,18 @@ def _play(env: Environment, policy: Policy, params: PyTree, contexts: PyTree, ke
         marks = marks.at[t].set(jax.vmap(_mark)(observation, action))
         wrong = jax.vmap(env.mistake)(before, action)
         ended = step.terminated | step.truncated
-        records = Episodes(
-            records.returns + jnp.where(alive, step.reward, 0.0),
-            records.lengths + alive,
-            records.solved | (alive & ended & reached),
-            None,
-            jnp.where(alive & wrong & (records.first_mistake < 0), t, records.first_mistake),
+        returns, lengths, solved, first_mistake = records
+        records = (
+            returns + jnp.where(alive, step.reward, 0.0),
+            lengths + alive,
+            solved | (alive & ended & reached),
+            jnp.where(alive & wrong & (first_mistake < 0), t, first_mistake),
         )
         return t + 1, state, step.observation, memory, step.reward, records, marks, alive & ~ended
 
     lanes, limit = keys.shape[0], env.max_episode_steps
     zeros, none = jnp.zeros(lanes), jnp.zeros(lanes, jnp.int32)
-    records = Episodes(zeros, none, jnp.zeros(lanes, bool), None, none - 1)
+    records = (zeros, none, jnp.zeros(lanes, bool), none - 1)
     marks = jnp.zeros((limit, lanes, 2), jnp.uint32)
     state, observation, memory = jax.vmap(begin)(contexts, keys)
     carry = (none[0], state, observation, memory, zeros, records, marks, jnp.ones(lanes, bool))

@@ -9,9 +9,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from epomdp.contexts import ContextSet
+from epomdp.envs import render
 from epomdp.envs.base import Environment, Step
+from epomdp.envs.boards import levels
 from epomdp.envs.guess import Guess
 from epomdp.envs.images import guess_contexts, load_images
+from epomdp.envs.maze import Maze
 from epomdp.envs.to_gymnasium import GymnasiumEnv, GymnasiumVectorEnv
 from epomdp.errors import BadInput
 
@@ -273,3 +276,41 @@ def test_vector_misuse(digits):
     for actions in ([0], [0, 10], [-1, 0], [[0, 0]]):
         with pytest.raises(BadInput, match="needs 2 actions in 0"):
             env.step(np.array(actions))
+
+
+# ---- frames
+
+
+def test_a_frame_is_the_picture_of_the_state():
+    game = Maze()
+    env = GymnasiumEnv(game, levels(game, [3, 4]), seed=0, render_mode="rgb_array")
+    assert env.metadata["render_modes"] == ["rgb_array"]
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.render()
+    env.reset(options={"context": 1})
+    state, _ = game.reset(None, env.contexts.context(1))
+    for action in (0, 1, 2, 3):
+        np.testing.assert_array_equal(env.render(), render.frames(game.tiles, game.picture(state)))
+        env.step(action)
+        state, _ = game.step(None, state, jnp.int32(action))
+
+
+def test_many_frames_are_those_of_each():
+    game, n = Maze(), 3
+    env = GymnasiumVectorEnv(game, levels(game, [3, 4]), n, seed=0, render_mode="rgb_array")
+    indices = env.reset()[1]["context"]
+    frames = env.render()
+    assert len(frames) == n
+    for frame, i in zip(frames, indices, strict=True):
+        state, _ = game.reset(None, env.contexts.context(int(i)))
+        np.testing.assert_array_equal(frame, render.frames(game.tiles, game.picture(state)))
+
+
+def test_what_cannot_be_shown_says_so(digits, env):
+    assert env.metadata["render_modes"] == []
+    with pytest.raises(BadInput, match="render_mode 'rgb_array' is not one of none"):
+        GymnasiumEnv(env.env, digits, render_mode="rgb_array")
+    with pytest.raises(BadInput, match="render_mode 'human'"):
+        GymnasiumVectorEnv(Maze(), levels(Maze(), [0]), 2, render_mode="human")
+    with pytest.warns(UserWarning, match="render_mode='rgb_array'"):
+        assert env.render() is None

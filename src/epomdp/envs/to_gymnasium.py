@@ -15,11 +15,17 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree, UInt8
 
 from epomdp.contexts import ContextSet
+from epomdp.envs import render
 from epomdp.envs.base import Environment, Key, State
+from epomdp.envs.boards import BoardGame
+from epomdp.envs.moving import MovingGame
 from epomdp.errors import BadInput
+
+RENDERING = {"render_modes": ["rgb_array"], "render_fps": 8}
+"""What board games can show; other environments show nothing."""
 
 
 class GymnasiumEnv(gymnasium.Env[npt.NDArray, Any]):
@@ -32,9 +38,12 @@ class GymnasiumEnv(gymnasium.Env[npt.NDArray, Any]):
         env: the environment.
         contexts: what to draw from, uniformly.
         seed: of the first reset; later resets go on from there unless they bring their own.
-        observation_range: bounds of the observation space; by default the whole range of an integer
-            observation, and [0, 1] of floats.
+        observation_range: bounds of the observation space; by default [0, 1] for floats and for the binary
+            planes of maze and heist, otherwise the whole range of the integer type.
+        render_mode: "rgb_array" for frames from `render()` (board games), or None.
     """
+
+    metadata = RENDERING
 
     def __init__(
         self,
@@ -42,7 +51,10 @@ class GymnasiumEnv(gymnasium.Env[npt.NDArray, Any]):
         contexts: ContextSet,
         seed: int | None = None,
         observation_range: tuple[float, float] | None = None,
+        render_mode: str | None = None,
     ) -> None:
+        self.metadata = _rendering(env, render_mode)
+        self.render_mode = render_mode
         self.env = env
         self.contexts = contexts
         self.observation_space = _observation_space(env, observation_range)
@@ -76,6 +88,11 @@ class GymnasiumEnv(gymnasium.Env[npt.NDArray, Any]):
         info = {"is_success": bool(solved)} if terminated or truncated else {}
         return np.array(observation), reward, bool(terminated), bool(truncated), info
 
+    def render(self) -> UInt8[np.ndarray, "Hc Wc 3"] | None:
+        """A frame of the board, 16 pixels a square; None without a render mode."""
+        frames = _frames(self, None if self._carry is None else self._carry[1])
+        return None if frames is None else frames[0]
+
 
 class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
     """N episodes side by side in one compiled call; each new episode draws a context.
@@ -91,6 +108,7 @@ class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
         autoreset_mode: NEXT_STEP (an ended episode's next step is its reset: the action is ignored and the
             reward is zero) or SAME_STEP (the ending step already shows the next episode's first observation).
         observation_range: as for GymnasiumEnv.
+        render_mode: "rgb_array" for a tuple of N frames from `render()` (board games), or None.
     """
 
     def __init__(
@@ -101,6 +119,7 @@ class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
         seed: int | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         observation_range: tuple[float, float] | None = None,
+        render_mode: str | None = None,
     ) -> None:
         if num_envs < 1:
             raise BadInput(f"num_envs: must be at least 1, got {num_envs}")
@@ -109,7 +128,8 @@ class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
         self.env = env
         self.contexts = contexts
         self.num_envs = num_envs
-        self.metadata = {"autoreset_mode": autoreset_mode}
+        self.metadata = {"autoreset_mode": autoreset_mode, **_rendering(env, render_mode)}
+        self.render_mode = render_mode
         self.single_observation_space = _observation_space(env, observation_range)
         self.single_action_space = gymnasium.spaces.Discrete(env.num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -152,6 +172,36 @@ class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
         rewards = shown.reward.astype(np.float64)
         return shown.observation, rewards, shown.terminated, shown.truncated, infos
 
+    def render(self) -> tuple[UInt8[np.ndarray, "Hc Wc 3"], ...] | None:
+        """A frame of each board, 16 pixels a square; None without a render mode."""
+        frames = _frames(self, None if self._carry is None else self._carry.state)
+        return None if frames is None else tuple(frames)
+
+
+def _rendering(env: Environment, mode: str | None) -> dict[str, Any]:
+    """The metadata of an environment; BadInput for a mode that it does not have."""
+    metadata = RENDERING if isinstance(env, BoardGame) else RENDERING | {"render_modes": []}
+    if mode is not None and mode not in metadata["render_modes"]:
+        raise BadInput(f"{env.name}: render_mode '{mode}' is not one of {metadata['render_modes'] or 'none'}")
+    return metadata
+
+
+def _frames(shown: GymnasiumEnv | GymnasiumVectorEnv, state: State | None) -> npt.NDArray | None:
+    """Frames (N, Hc, Wc, 3) of one state or of a batch of states."""
+    if shown.render_mode is None:
+        gymnasium.logger.warn("render() shows nothing: make the environment with render_mode='rgb_array'")
+        return None
+    if state is None:
+        raise gymnasium.error.ResetNeeded("Cannot call env.render() before calling env.reset()")
+    assert isinstance(shown.env, BoardGame)
+    pictures = np.asarray(_pictures(shown.env, isinstance(shown, GymnasiumVectorEnv))(state))
+    return render.frames(shown.env.tiles, pictures.reshape(-1, *pictures.shape[-2:]))
+
+
+@functools.lru_cache
+def _pictures(env: BoardGame, many: bool) -> Callable:
+    return jax.jit(jax.vmap(env.picture) if many else env.picture)
+
 
 def _spec(
     env: Environment, contexts: ContextSet, seed: int | None, bounds: tuple[float, float] | None
@@ -165,7 +215,9 @@ def _spec(
 def _observation_space(env: Environment, bounds: tuple[float, float] | None) -> gymnasium.spaces.Box:
     dtype = np.dtype(env.observation.dtype)
     if bounds is None:
-        bounds = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (0, 1)
+        binary = isinstance(env, BoardGame) and not isinstance(env, MovingGame)
+        whole = dtype.kind in "iu" and not binary
+        bounds = (np.iinfo(dtype).min, np.iinfo(dtype).max) if whole else (0, 1)
     return gymnasium.spaces.Box(*bounds, shape=env.observation.shape, dtype=dtype.type)
 
 
