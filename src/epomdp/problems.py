@@ -78,10 +78,10 @@ def _board_game(game: Callable[..., BoardGame], description: str, max_episode_st
     return Entry(
         description,
         make_board_game,
-        train_contexts=100,
-        validation_contexts=100,
+        train_contexts=50,
+        validation_contexts=250,
         test_contexts=1000,
-        steps=400_000,
+        steps=800_000,
         options={"size": 11, "view": "centred", "themes": False, "max_episode_steps": max_episode_steps},
     )
 
