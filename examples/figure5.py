@@ -19,6 +19,7 @@ from study import EPISODES, Arm, curves, evaluations, finish
 GAMES = ("maze", "heist", "bigfish", "dodgeball")
 MEMBERS = 4
 HIGH_ENTROPY = 0.05
+POINTS = 10  # of a learning curve
 
 SHOWN = {
     "ppo": ("sampled", "greedy", "elimination", "backtracking"),
@@ -58,14 +59,15 @@ def arms(game: str, steps: int | None) -> dict[str, Arm]:
     from epomdp import problems
 
     total = problems.entry(game).steps if steps is None else steps
+    common = {"steps": total, "evaluations": POINTS}
     entropy = {"agent_options": {"ent_coef": HIGH_ENTROPY}}
     found = {
-        "ppo": Arm("ppo", game, "ppo", {"steps": total}),
-        "leep": Arm("leep", game, "leep", {"steps": total}),
-        "unlinked": Arm("unlinked", game, "unlinked", {"steps": total}),
-        "ppo-quarter": Arm("ppo-quarter", game, "ppo", {"steps": total // MEMBERS}),
-        "leep-mean": Arm("leep-mean", game, "leep-mean", {"steps": total}),
-        "ppo-entropy": Arm("ppo-entropy", game, "ppo", {"steps": total, **entropy}),
+        "ppo": Arm("ppo", game, "ppo", common),
+        "leep": Arm("leep", game, "leep", common),
+        "unlinked": Arm("unlinked", game, "unlinked", common),
+        "ppo-quarter": Arm("ppo-quarter", game, "ppo", common | {"steps": total // MEMBERS}),
+        "leep-mean": Arm("leep-mean", game, "leep-mean", common),
+        "ppo-entropy": Arm("ppo-entropy", game, "ppo", common | entropy),
     }
     assert found.keys() == SHOWN.keys()
     return found

@@ -20,8 +20,6 @@ GAMES = ("maze", "heist", "bigfish", "dodgeball")
 CHOICES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ppo": ("ppo", {}, {}),
     "ppo, board as it lies": ("ppo", {}, {"view": "board"}),
-    "ppo, centred": ("ppo", {}, {"view": "centred"}),
-    "ppo, fully connected": ("ppo", {"network": "mlp"}, {}),
     "ppo, learning rate 5e-4": ("ppo", {"learning_rate": 5e-4}, {}),
     "ppo, entropy .03": ("ppo", {"ent_coef": 0.03}, {}),
     "leep, alpha .1": ("leep", {"alpha": 0.1}, {}),
@@ -33,12 +31,13 @@ CHOICES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 def arm(game: str, choice: str, steps: int | None) -> Arm:
     """One setting in one game."""
     agent, agent_options, env_options = CHOICES[choice]
-    settings: dict[str, Any] = {"agent_options": agent_options, "env_options": env_options}
+    settings: dict[str, Any] = {"agent_options": agent_options, "env_options": env_options, "evaluations": 10}
     return Arm(
         choice.replace(", ", "-").replace(" ", "-"),
         game,
         agent,
         settings | ({"steps": steps} if steps else {}),
+        evaluated=False,
     )
 
 

@@ -23,12 +23,18 @@ EPISODES = 2
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """What is trained anew with every seed; `settings` are fields of `epomdp.train.Settings`."""
+    """What is trained anew with every seed.
+
+    Attributes:
+        settings: fields of `epomdp.train.Settings`.
+        evaluated: whether all policies are played in all contexts at the end; learning curves are there anyway.
+    """
 
     name: str
     env: str
     agent: str
     settings: dict[str, Any] = field(default_factory=dict)
+    evaluated: bool = True
 
     def folder(self, root: Path, seed: int) -> Path:
         """Where its run with this seed lives."""
@@ -97,7 +103,8 @@ def _finish_arm(root: Path, arm: Arm, seeds: int) -> None:
             training.resume(path)
         else:
             training.train(Settings(arm.env, arm.agent, seed=seed, **arm.settings), path)
-        results.evaluate_run(path, episodes=EPISODES, seed=seed)
+        if arm.evaluated:
+            results.evaluate_run(path, episodes=EPISODES, seed=seed)
         print(f"{arm.env} {arm.name} seed {seed}", file=sys.stderr, flush=True)
 
 
