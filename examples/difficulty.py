@@ -16,13 +16,14 @@ import numpy as np
 from study import Arm, evaluations, finish
 
 GAMES = ("maze", "heist", "bigfish", "dodgeball")
+POLICIES = ("sampled", "greedy")
 LEVELS = (20, 50, 100, 200, 500, 2000)
 
 
 def arm(game: str, levels: int, steps: int | None) -> Arm:
     """PPO on so many training levels."""
     settings: dict[str, Any] = {"train_contexts": levels, "evaluations": 5}
-    return Arm(f"ppo-{levels}", game, "ppo", settings | ({} if steps is None else {"steps": steps}))
+    return Arm(f"ppo-{levels}", game, "ppo", settings | ({} if steps is None else {"steps": steps}), POLICIES)
 
 
 def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str,
     found = {}
     for levels in LEVELS:
         played = evaluations(root, arm(game, levels, steps), seeds)
-        found[str(levels)] = {policy: results.scores(played, policy) for policy in ("sampled", "greedy")}
+        found[str(levels)] = {policy: results.scores(played, policy) for policy in POLICIES}
     return found
 
 

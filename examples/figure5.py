@@ -62,12 +62,14 @@ def arms(game: str, steps: int | None) -> dict[str, Arm]:
     common = {"steps": total, "evaluations": POINTS}
     entropy = {"agent_options": {"ent_coef": HIGH_ENTROPY}}
     found = {
-        "ppo": Arm("ppo", game, "ppo", common),
-        "leep": Arm("leep", game, "leep", common),
-        "unlinked": Arm("unlinked", game, "unlinked", common),
-        "ppo-quarter": Arm("ppo-quarter", game, "ppo", common | {"steps": total // MEMBERS}),
-        "leep-mean": Arm("leep-mean", game, "leep-mean", common),
-        "ppo-entropy": Arm("ppo-entropy", game, "ppo", common | entropy),
+        "ppo": Arm("ppo", game, "ppo", common, SHOWN["ppo"]),
+        "leep": Arm("leep", game, "leep", common, SHOWN["leep"]),
+        "unlinked": Arm("unlinked", game, "unlinked", common, SHOWN["unlinked"]),
+        "ppo-quarter": Arm(
+            "ppo-quarter", game, "ppo", common | {"steps": total // MEMBERS}, SHOWN["ppo-quarter"]
+        ),
+        "leep-mean": Arm("leep-mean", game, "leep-mean", common, SHOWN["leep-mean"]),
+        "ppo-entropy": Arm("ppo-entropy", game, "ppo", common | entropy, SHOWN["ppo-entropy"]),
     }
     assert found.keys() == SHOWN.keys()
     return found

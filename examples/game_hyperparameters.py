@@ -37,7 +37,6 @@ def arm(game: str, choice: str, steps: int | None) -> Arm:
         game,
         agent,
         settings | ({"steps": steps} if steps else {}),
-        evaluated=False,
     )
 
 

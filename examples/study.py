@@ -27,14 +27,14 @@ class Arm:
 
     Attributes:
         settings: fields of `epomdp.train.Settings`.
-        evaluated: whether all policies are played in all contexts at the end; learning curves are there anyway.
+        policies: played in all contexts at the end, by name. Learning curves are there anyway.
     """
 
     name: str
     env: str
     agent: str
     settings: dict[str, Any] = field(default_factory=dict)
-    evaluated: bool = True
+    policies: tuple[str, ...] = ()
 
     def folder(self, root: Path, seed: int) -> Path:
         """Where its run with this seed lives."""
@@ -103,8 +103,8 @@ def _finish_arm(root: Path, arm: Arm, seeds: int) -> None:
             training.resume(path)
         else:
             training.train(Settings(arm.env, arm.agent, seed=seed, **arm.settings), path)
-        if arm.evaluated:
-            results.evaluate_run(path, episodes=EPISODES, seed=seed)
+        if arm.policies:
+            results.evaluate_run(path, policies=arm.policies, episodes=EPISODES, seed=seed)
         print(f"{arm.env} {arm.name} seed {seed}", file=sys.stderr, flush=True)
 
 

@@ -69,3 +69,14 @@ def test_failures_of_several_runs_are_taken_together():
         "first_mistake": 5,
     }
     assert results.failures([one, two._replace(repeats=None)]) == {}
+
+
+def test_some_policies_alone_can_be_evaluated_and_unknown_ones_are_refused(run):
+    chosen = results.evaluate_run(run, policies=["greedy"], episodes=1)
+    assert list(chosen.episodes) == ["greedy"]
+    everything = results.evaluate_run(run, episodes=1)
+    np.testing.assert_array_equal(
+        chosen.episodes["greedy"]["test"].returns, everything.episodes["greedy"]["test"].returns
+    )
+    with pytest.raises(BadInput, match="policy of ppo 'gredy'"):
+        results.evaluate_run(run, policies=["gredy"])

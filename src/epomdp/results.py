@@ -12,7 +12,7 @@ import numpy as np
 
 from epomdp import files, statistics
 from epomdp import train as training
-from epomdp.errors import BadInput
+from epomdp.errors import BadInput, unknown_name
 from epomdp.evaluate import Episodes, evaluate
 from epomdp.runs import Run
 
@@ -43,16 +43,22 @@ class Evaluation:
 
 
 def evaluate_run(
-    path: str | Path, *, splits: Sequence[str] = SPLITS, episodes: int = 10, seed: int = 0
+    path: str | Path,
+    *,
+    splits: Sequence[str] = SPLITS,
+    policies: Sequence[str] | None = None,
+    episodes: int = 10,
+    seed: int = 0,
 ) -> Evaluation:
-    """Play every policy of a run's agent in its contexts and write `evaluation.json`.
+    """Play a run's agent in its contexts and write `evaluation.json`.
 
     Args:
+        policies: names of the agent's policies to play; all by default.
         episodes: episodes in each context.
         seed: of the episodes' random numbers.
 
     Raises:
-        BadInput: no run, no checkpoint in it yet, or a number of episodes below one.
+        BadInput: no run, no checkpoint in it yet, no such policy, or a number of episodes below one.
     """
     if episodes < 1:
         raise BadInput(f"--episodes is {episodes}; it must be at least 1")
@@ -62,6 +68,9 @@ def evaluate_run(
     if checkpoint.update == 0:
         raise BadInput(f"{path}: has no checkpoint yet; go on with: epomdp train --resume {path}")
     params = setup.agent.params(checkpoint.state.learners)
+    for name in policies or ():
+        if name not in setup.agent.policies:
+            raise unknown_name(f"policy of {run.config['agent']}", name, setup.agent.policies)
     played = {
         name: {
             split: evaluate(
@@ -70,6 +79,7 @@ def evaluate_run(
             for split in splits
         }
         for name, policy in setup.agent.policies.items()
+        if policies is None or name in policies
     }
     ids = {split: list(getattr(setup.parts, split).ids) for split in splits}
     evaluation = Evaluation(run.config, checkpoint.steps, ids, played)

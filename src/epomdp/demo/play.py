@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,13 +151,15 @@ def _finish(path: Path, trained: Trained, seed: int, steps: int) -> tuple[Run, S
             run = training.resume(path, on_progress=advance)
     _, setup, _ = training.load(path)
     evaluation = results.read_evaluation(path) if (path / "evaluation.json").exists() else None
-    if evaluation is None or not _of_demo(evaluation):
-        evaluation = results.evaluate_run(path, episodes=EPISODES, seed=seed)
+    if evaluation is None or not _of_demo(evaluation, trained.shown):
+        evaluation = results.evaluate_run(path, policies=list(trained.shown), episodes=EPISODES, seed=seed)
     return run, setup, evaluation
 
 
-def _of_demo(evaluation: Evaluation) -> bool:
-    """Whether an evaluation found on disk is one that the demo would make."""
+def _of_demo(evaluation: Evaluation, shown: Iterable[str]) -> bool:
+    """Whether an evaluation found on disk has all that the demo shows."""
+    if not set(shown) <= evaluation.episodes.keys():
+        return False
     played = next(iter(evaluation.episodes.values()))
     return all(split in played and played[split].returns.shape[1] == EPISODES for split in results.SPLITS)
 
