@@ -123,6 +123,16 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_play(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("env", metavar="ENV", help="maze, heist, bigfish, dodgeball or guess")
+    parser.add_argument(
+        "--level", "--seed", default="0", help="level to begin with: 17, or maze-17 (default 0)"
+    )
+    parser.add_argument(
+        "--view", choices=("board", "centred"), help="board games: board (default) or centred"
+    )
+
+
 class Command(NamedTuple):
     """A command's meaning, an example, its options, and the module of `epomdp.commands` that does it."""
 
@@ -161,6 +171,7 @@ COMMANDS: dict[str, Command] = {
         "epomdp compare runs/ppo-* runs/leep-* --out page.html",
         _add_compare,
     ),
+    "play": Command("play a game in the terminal", "epomdp play maze --level 17", _add_play, "play"),
     "report": Command("write a self-contained page about runs", "epomdp report runs/leep-1", _add_report),
 }
 

@@ -160,7 +160,7 @@ def trace(
         jax.random.fold_in(key, 0), jax.tree.map(jnp.asarray, contexts.context(index))
     )
     memory, reward = policy.init(), jnp.zeros(())
-    act, advance = jax.jit(policy.act), jax.jit(env.step)
+    act, advance = _compiled(env, policy)
     actions, rewards, shown, solved = [], [], [], False
     if show is not None:
         shown.append(show(state))
@@ -177,3 +177,8 @@ def trace(
             solved = bool(env.solved(state, step))
             break
     return Trace(np.array(actions), np.array(rewards), solved, shown)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(env: Environment, policy: Policy) -> tuple[Callable, Callable]:
+    return jax.jit(policy.act), jax.jit(env.step)

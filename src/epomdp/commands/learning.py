@@ -96,7 +96,9 @@ def _show_policies(title: str, policies: dict[str, Any]) -> None:
         ]
         for name, row in policies.items()
     ]
-    console.show_table(title, ["policy", "train", "test", "test solved", "test failures in loops", "gap"], rows)
+    console.show_table(
+        title, ["policy", "train", "test", "test solved", "test failures in loops", "gap"], rows
+    )
 
 
 def run_compare(arguments: argparse.Namespace) -> None:

@@ -162,7 +162,7 @@ def animated_svg(
                 shown = ";".join("visible" if there[k] else "hidden" for k in starts)
                 when = ";".join(times[k] for k in starts)
                 body.append(
-                    f'<g visibility="hidden">{_square(tiles, int(tile), x, y)}'
+                    f'<g visibility="hidden">{svg_square(tiles, int(tile), x, y)}'
                     f'<animate attributeName="visibility" calcMode="discrete" dur="{total:g}s" '
                     f'repeatCount="indefinite" values="{shown}" keyTimes="{when}"/></g>'
                 )
@@ -202,9 +202,9 @@ def svg_thing(tiles: Tiles, index: int, x: int, y: int) -> str:
     return body
 
 
-def _square(tiles: Tiles, index: int, x: int, y: int) -> str:
-    """A whole square of any kind."""
-    if shape(tiles, index) == "block":
+def svg_square(tiles: Tiles, index: int, x: int = 0, y: int = 0) -> str:
+    """One square with any tile; what is no block stands on no ground."""
+    if shape(tiles, index) in ("ground", "block"):
         return f'<rect x="{x}" y="{y}" width="1" height="1" fill="{tiles[index].colour}"/>'
     return svg_thing(tiles, index, x, y)
 

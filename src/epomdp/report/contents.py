@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from epomdp.errors import BadInput
@@ -217,6 +218,50 @@ class GuessEpisode:
 
 
 @dataclass(frozen=True)
+class BoardPlay:
+    """What one policy did on one level of a board game, in L steps.
+
+    film: (L + 1, H, W) indices into the replay's tiles, from the start to the end; actions: L names; returns: L sums
+    of rewards so far; repeated: for each step whether the episode had done the same on the same observation before.
+    """
+
+    name: str
+    label: str
+    film: ArrayLike
+    actions: Sequence[str]
+    returns: Sequence[float]
+    solved: bool
+    repeated: Sequence[bool] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class BoardReplay:
+    """A level and what several policies did on it: the post's figure 2.
+
+    tiles: for each tile what draws it on the square from (0, 0) to (1, 1), as trusted SVG; the first is the ground.
+    """
+
+    name: str
+    tiles: Sequence[str]
+    plays: Sequence[BoardPlay]
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        for play in self.plays:
+            film, steps = np.asarray(play.film), len(play.actions)
+            where = f"replay {self.name}, {play.name}"
+            if film.ndim != 3 or len(film) != steps + 1 or len(play.returns) != steps:
+                raise BadInput(
+                    f"{where}: {steps} actions need as many returns and a film of one picture more"
+                )
+            if film.min() < 0 or film.max() >= len(self.tiles):
+                raise BadInput(f"{where}: a picture has an index that is none of {len(self.tiles)} tiles")
+            if len(play.repeated) not in (0, steps):
+                raise BadInput(f"{where}: give repeated for each of the {steps} steps, or not at all")
+
+
+@dataclass(frozen=True)
 class Page:
     """A report. title and verdict are sentences; provenance may be nested and is written down flat."""
 
@@ -233,4 +278,5 @@ class Page:
     calibration: Calibration | None = None
     leaks: Leaks | None = None
     episodes: Sequence[GuessEpisode] = ()
+    replays: Sequence[BoardReplay] = ()
     notes: Sequence[str] = ()

@@ -23,15 +23,15 @@ from epomdp.report import text
 TEMPLATES = "templates"
 
 
-def render_template(name: str, script: str | None = None, **values: Any) -> str:
-    """One HTML page from a template of this package, with the style sheet and `script` (a file name) inside it.
+def render_template(name: str, *scripts: str, **values: Any) -> str:
+    """One HTML page from a template of this package, with the style sheet and `scripts` (file names) inside it.
 
-    The page may load nothing from anywhere: its content security policy allows inline style, data images and this
-    one script, by its hash, so that text which slipped through escaping could still not run.
+    The page may load nothing from anywhere: its content security policy allows inline style, data images and its
+    own script, by its hash, so that text which slipped through escaping could still not run.
     """
-    source = _read(script) if script else ""
+    source = "\n".join(map(_read, scripts))
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-    allowed = f"'sha256-{digest}'" if script else "'none'"
+    allowed = f"'sha256-{digest}'" if scripts else "'none'"
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"

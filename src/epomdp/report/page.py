@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from epomdp.report import pictures, svg
+from epomdp.report import boards, pictures, svg
 from epomdp.report.contents import Calibration, Curve, Leaks, Page, PolicyRow, Reference, Score
 from epomdp.report.html import render_template, write_page
 from epomdp.report.pictures import Line, Mark, Reliability, Row, Series
@@ -21,9 +21,11 @@ from epomdp.report.text import count, estimate, number, percent, plural
 def render(page: Page) -> str:
     """The page as self-contained HTML. Names and notes are escaped wherever they stand."""
     episodes = [episode_view(episode, k + 1) for k, episode in enumerate(page.episodes)]
+    replays = boards.replay_views(page.replays)
+    scripts = [name for name, used in (("player.js", episodes), ("boards.js", replays)) if used]
     return render_template(
         "page.html.j2",
-        script="player.js" if episodes else None,
+        *scripts,
         page=page,
         returns=_returns(page.policies, page.references),
         counts=_common_counts(page.policies),
@@ -36,6 +38,9 @@ def render(page: Page) -> str:
         leak_verdict=_leak_verdict(page.leaks),
         episodes=episodes,
         player_data=player_data(episodes),
+        replays=replays,
+        sprites=boards.sprites(page.replays),
+        board_data=boards.board_data(page.replays),
         provenance=list(flatten(page.provenance)),
     )
 
