@@ -1,4 +1,4 @@
-"""The guessing game's steps a second with random actions, compiled and through Gymnasium.
+"""Every game's steps a second with random actions, compiled and through Gymnasium.
 
 python benchmarks/env_speed.py --json env_speed.json
 """
@@ -71,14 +71,17 @@ def single(problem: problems.Problem):
     return go
 
 
-def measure(rounds: int) -> dict:
-    problem = problems.make("guess", {})
-    going: timing.Contestants = {"GymnasiumEnv": single(problem)}
-    counts = {"GymnasiumEnv": 1}
-    for num_envs in (64, 1024, 4096):
-        for name, make in (("compiled", compiled), ("GymnasiumVectorEnv", vector)):
-            going[f"{name}, {num_envs}"] = make(problem, num_envs)
-            counts[f"{name}, {num_envs}"] = num_envs
+def measure(games: list[str], rounds: int) -> dict:
+    going: timing.Contestants = {}
+    counts = {}
+    for game in games:
+        problem = problems.make(game, problems.entry(game).options)
+        going[f"{game}, GymnasiumEnv"] = single(problem)
+        counts[f"{game}, GymnasiumEnv"] = 1
+        for num_envs in (64, 1024, 4096):
+            for name, make in (("compiled", compiled), ("GymnasiumVectorEnv", vector)):
+                going[f"{game}, {name}, {num_envs}"] = make(problem, num_envs)
+                counts[f"{game}, {name}, {num_envs}"] = num_envs
     seconds = timing.alternate(going, rounds)
     return {
         "machine": timing.machine(),
@@ -90,10 +93,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--games", nargs="+", choices=problems.PROBLEMS, default=list(problems.PROBLEMS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     options = parser.parse_args()
-    report = measure(options.rounds)
+    report = measure(options.games, options.rounds)
     rows = [[name, timing.middle(speed, 0)] for name, speed in report["steps_per_second"].items()]
     print(f"{report['machine']}\n\n{timing.markdown(['game, episodes at once', 'steps/s'], rows)}")
     timing.write(options.json, report)
