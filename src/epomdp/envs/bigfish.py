@@ -167,16 +167,16 @@ class Bigfish(MovingGame):
             wait=jnp.where(new, period, state.wait),
         )
 
-    def words(self, state: BigfishState) -> tuple[UInt32[Array, " H*W"], UInt32[Array, " H*W"]]:
-        line, squares = jnp.arange(self.size), self.size**2
+    def words(self, state: BigfishState) -> tuple[UInt32[Array, "H W"], UInt32[Array, "H W"]]:
+        line = jnp.arange(self.size)
         rim = (line == 0) | (line == self.size - 1)
         everywhere = in_plane(1, _your_size(state.meals)) | in_plane(2, state.meals % MEALS_A_SIZE)
-        you = in_plane(0, boards.at(state.position, self.size).ravel())
+        you = in_plane(0, boards.at(state.position, self.size))
         left = state.heading < 0
         fish = in_plane(4, jnp.where(left, state.fish, 0)) | in_plane(5, jnp.where(left, 0, state.fish))
         fish |= in_plane(6, state.period) | in_plane(7, state.wait)
         swims = jnp.where(state.fish > 0, line * self.size + state.column, -1)
-        return you | everywhere | in_plane(3, rim[:, None] | rim).ravel(), put(squares, swims, fish)
+        return you | everywhere | in_plane(3, rim[:, None] | rim), put(self.size, swims, fish)
 
     def picture(self, state: BigfishState) -> Array:
         square = (jnp.arange(self.size) == state.column[:, None]) & (state.fish > 0)[:, None]

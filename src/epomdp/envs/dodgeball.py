@@ -231,17 +231,17 @@ class Dodgeball(MovingGame):
 
     # ---- what is seen
 
-    def words(self, state: DodgeballState) -> tuple[UInt32[Array, " H*W"], UInt32[Array, " H*W"]]:
+    def words(self, state: DodgeballState) -> tuple[UInt32[Array, "H W"], UInt32[Array, "H W"]]:
         context = state.context
         turns = (jnp.arange(ENEMIES) - state.steps) % context["pace"] + 1
         front = self._next(state.square, state.facing)
         things = jnp.stack([state.square, front, context["exit"], *state.enemies])
         seen = [in_plane(2, 2), in_plane(2, 1), in_plane(1, jnp.where(_all_gone(state), 2, 1))]
         seen = jnp.concatenate([jnp.stack(seen), in_plane(3, turns)])
-        fixed = in_plane(0, context["lava"].ravel())
+        fixed = in_plane(0, context["lava"])
         balls = jnp.where(_YOURS, 1, 2) << 8 * state.headings.astype(jnp.int32)
-        flying = put(self.size**2, state.balls, balls.astype(jnp.uint32))
-        return fixed | put(self.size**2, things, seen), flying
+        flying = put(self.size, state.balls, balls.astype(jnp.uint32))
+        return fixed | put(self.size, things, seen), flying
 
     def picture(self, state: DodgeballState) -> Int8[Array, "H W"]:
         squares = jnp.arange(self.size**2)

@@ -25,21 +25,20 @@ class MovingGame(boards.BoardGame):
     """
 
     @abc.abstractmethod
-    def words(self, state: Any) -> tuple[UInt32[Array, " H*W"], UInt32[Array, " H*W"]]:
+    def words(self, state: Any) -> tuple[UInt32[Array, "H W"], UInt32[Array, "H W"]]:
         """Planes 0 to 3 and planes 4 to 7, one byte each, the first in the lowest; square by square."""
 
     def planes(self, state: Any) -> tuple[Array, ...]:
-        shape = (self.size, self.size)
-        return tuple((word.reshape(shape) >> 8 * i) & 255 for word in self.words(state) for i in range(4))
+        return tuple((word >> 8 * i) & 255 for word in self.words(state) for i in range(_PLANES_A_WORD))
 
     def observe(self, state: Any) -> UInt8[Array, "H W C"]:
         """What the agent sees of a state."""
         words = self.words(state)
         if self.themes:
-            words = (*words, state.context["clutter"].ravel().astype(jnp.uint32))
+            words = (*words, state.context["clutter"].astype(jnp.uint32))
         if self.view == "centred":
             shift = self.size // 2 - self.agent(state)
-            words = [boards.roll(word.reshape(self.size, self.size), shift).ravel() for word in words]
+            words = [boards.roll(word, shift) for word in words]
         seen = jax.lax.bitcast_convert_type(jnp.stack(words, -1), jnp.uint8)
         return seen.reshape(self.size, self.size, -1)[..., : len(self.plane_names)]
 
@@ -49,10 +48,12 @@ def in_plane(plane: int, values: Array | int) -> UInt32[Array, "*n"]:
     return jnp.asarray(values).astype(jnp.uint32) << 8 * (plane % _PLANES_A_WORD)
 
 
-def put(count: int, squares: Int[Array, " n"], words: UInt32[Array, " n"]) -> UInt32[Array, " count"]:
-    """A board with the sum of the words that stand on each square; squares outside 0 .. count - 1 are left out."""
-    there = jnp.arange(count)[:, None] == squares.astype(jnp.int32)
-    return jnp.where(there, words, 0).sum(-1, dtype=jnp.uint32)
+def put(size: int, squares: Int[Array, " n"], words: UInt32[Array, " n"]) -> UInt32[Array, "H W"]:
+    """A board with the sum of the words on each square, row * size + column; others are left out."""
+    # A scatter, since XLA computes its arguments once; of a sum over masks, anew for every square.
+    squares = jnp.where(squares < 0, size**2, squares.astype(jnp.int32))
+    board = jnp.zeros(size**2, jnp.uint32).at[squares].add(words, mode="drop")
+    return board.reshape(size, size)
 
 
 def draw(stream: UInt32[Array, ""], step: Int[Array, ""]) -> UInt32[Array, ""]:
