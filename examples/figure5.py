@@ -63,11 +63,11 @@ def arms(game: str, steps: int | None) -> dict[str, Arm]:
     entropy = {"agent_options": {"ent_coef": HIGH_ENTROPY}}
     found = {
         "ppo": Arm("ppo", game, "ppo", common, SHOWN["ppo"]),
-        "leep": Arm("leep", game, "leep", common, SHOWN["leep"]),
-        "unlinked": Arm("unlinked", game, "unlinked", common, SHOWN["unlinked"]),
         "ppo-quarter": Arm(
             "ppo-quarter", game, "ppo", common | {"steps": total // MEMBERS}, SHOWN["ppo-quarter"]
         ),
+        "unlinked": Arm("unlinked", game, "unlinked", common, SHOWN["unlinked"]),
+        "leep": Arm("leep", game, "leep", common, SHOWN["leep"]),
         "leep-mean": Arm("leep-mean", game, "leep-mean", common, SHOWN["leep-mean"]),
         "ppo-entropy": Arm("ppo-entropy", game, "ppo", common | entropy, SHOWN["ppo-entropy"]),
     }

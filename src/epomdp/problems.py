@@ -70,7 +70,9 @@ def _pool(game: BoardGame) -> ContextSet:
     return levels(game, range(LEVELS))
 
 
-def _board_game(game: Callable[..., BoardGame], description: str, max_episode_steps: int | None) -> Entry:
+def _board_game(
+    game: Callable[..., BoardGame], description: str, max_episode_steps: int | None, steps: int
+) -> Entry:
     def make_board_game(**options: Any) -> Problem:
         env = game(**options)
         return Problem(env, _pool(env))
@@ -81,7 +83,7 @@ def _board_game(game: Callable[..., BoardGame], description: str, max_episode_st
         train_contexts=50,
         validation_contexts=250,
         test_contexts=1000,
-        steps=800_000,
+        steps=steps,
         options={"size": 11, "view": "centred", "themes": False, "max_episode_steps": max_episode_steps},
     )
 
@@ -96,11 +98,11 @@ PROBLEMS: dict[str, Entry] = {
         steps=98_304,
         options={"data": "digits", "max_episode_steps": 20},
     ),
-    "maze": _board_game(Maze, "find the goal of a perfect maze", None),
-    "heist": _board_game(Heist, "take coloured keys, open coloured locks, reach the gem", None),
-    "bigfish": _board_game(Bigfish, "eat smaller fish, avoid larger ones, and grow", 150),
+    "maze": _board_game(Maze, "find the goal of a perfect maze", None, 800_000),
+    "heist": _board_game(Heist, "take coloured keys, open coloured locks, reach the gem", None, 800_000),
+    "bigfish": _board_game(Bigfish, "eat smaller fish, avoid larger ones, and grow", 150, 1_600_000),
     "dodgeball": _board_game(
-        Dodgeball, "throw at enemies, dodge their balls and the lava, reach the exit", 150
+        Dodgeball, "throw at enemies, dodge their balls and the lava, reach the exit", 150, 1_600_000
     ),
 }
 

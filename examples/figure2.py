@@ -1,0 +1,148 @@
+"""The post's figure 2 on a laptop: in new mazes the standard greedy policy walks in loops; what recovers.
+
+    python examples/figure2.py --out figure5-runs --page figure2.html --data figure2.json
+
+Uses figure 5's runs of the maze in `--out`, or trains them. The levels on the page are the first test levels of
+seed 0 on which greedy PPO fails, not chosen further.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from figure5 import SHOWN, arms
+from study import Arm, evaluations, finish
+
+GAME = "maze"
+LEVELS_SHOWN = 6
+LABELS = {
+    "dqn greedy": "DQN, greedy",
+    "ppo greedy": "PPO, greedy: standard RL",
+    "ppo sampled": "PPO, sampled",
+    "ppo elimination": "PPO with elimination",
+    "ppo backtracking": "PPO, backtracking",
+    "leep greedy": "LEEP, greedy",
+    "leep linked": "LEEP, sampled from the link",
+    "leep elimination": "LEEP with elimination",
+    "leep backtracking": "LEEP, backtracking",
+}
+REPLAYED = ("ppo greedy", "ppo sampled", "leep linked", "ppo backtracking", "leep backtracking")
+
+
+def trained(steps: int | None) -> dict[str, Arm]:
+    """PPO and LEEP as in figure 5, and DQN."""
+    found = arms(GAME, steps)
+    dqn = Arm("dqn", GAME, "dqn", found["ppo"].settings, ("greedy",))
+    return {"ppo": found["ppo"], "leep": found["leep"], "dqn": dqn}
+
+
+def loops(root: Path, steps: int | None, seeds: int) -> dict[str, Any]:
+    """How often greedy policies fail in loops, and what the others make of the same levels."""
+    from epomdp import results
+
+    played = {name: evaluations(root, arm, seeds) for name, arm in trained(steps).items()}
+    records = {
+        f"{name} {policy}": [e.episodes[policy]["test"] for e in found]
+        for name, found in played.items()
+        for policy in (*SHOWN.get(name, ()), *(("greedy",) if name == "dqn" else ()))
+    }
+    report: dict[str, Any] = {"seeds": seeds, "policies": {}, "recovered": {}}
+    for name in LABELS:
+        arm, policy = name.split()
+        report["policies"][name] = results.scores(played[arm], policy)
+    for name in ("dqn greedy", "ppo greedy", "leep greedy"):
+        failed = [~e.solved for e in records[name]]
+        looped = [lost & (e.repeats > 0) for lost, e in zip(failed, records[name], strict=True)]
+        report["policies"][name]["failed_in_loops"] = float(
+            sum(map(np.sum, looped)) / sum(map(np.sum, failed))
+        )
+    stuck = [(~e.solved & (e.repeats > 0)).all(axis=1) for e in records["ppo greedy"]]
+    for name in LABELS:
+        if name != "ppo greedy":
+            solved = [e.solved[lost].mean() for e, lost in zip(records[name], stuck, strict=True)]
+            report["recovered"][name] = {
+                "mean": float(np.mean(solved)),
+                "by_seed": [float(x) for x in solved],
+            }
+    report["levels_in_loops"] = [int(x.sum()) for x in stuck]
+    return report
+
+
+def replays(root: Path, steps: int | None) -> list[Any]:
+    """The first test levels of seed 0 on which greedy PPO fails, as played by several policies."""
+    from epomdp import train as training
+    from epomdp.report.from_replays import board_replays
+
+    chosen, policies = None, {}
+    for name in REPLAYED:
+        arm_name, policy = name.split()
+        arm = trained(steps)[arm_name]
+        run, setup, settings = training.load(arm.folder(root, 0))
+        params = setup.agent.params(training.restore(run, setup, settings).state.learners)
+        policies[LABELS[name]] = (setup.agent.policies[policy], params)
+        if chosen is None:
+            solved = evaluations(root, arm, 1)[0].episodes["greedy"]["test"].solved.all(axis=1)
+            chosen = setup.parts.test[np.flatnonzero(~solved)[:LEVELS_SHOWN]]
+    assert chosen is not None
+    return board_replays(setup.problem.env, chosen, policies, seed=0)
+
+
+def write_page(root: Path, steps: int | None, report: dict[str, Any], path: Path) -> None:
+    """Returns, what the figures say in a sentence, and the replays."""
+    from epomdp.report import from_runs, page
+    from epomdp.report.contents import Page
+
+    share = report["policies"]["ppo greedy"]["failed_in_loops"]
+    best = report["recovered"]["ppo backtracking"]["mean"]
+    linked = report["recovered"]["leep linked"]["mean"]
+    verdict = (
+        f"{share:.0%} of greedy PPO's failures on new mazes are loops: it does again what has just led nowhere. On "
+        f"those levels the same network solves {best:.0%} when it may not go round in circles, and LEEP's linked "
+        f"policy, which has no memory, {linked:.0%}."
+    )
+    page.write(
+        Page(
+            title="Loops in new mazes",
+            verdict=verdict,
+            setting=f"maze, {report['seeds']} seeds, 1,000 test levels each",
+            command=f"python examples/figure2.py --out {root}",
+            policies=[from_runs.policy_row(n, LABELS[n], scores) for n, scores in report["policies"].items()],
+            replays=replays(root, steps),
+            notes=from_runs.NOTES,
+        ),
+        path,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("figure5-runs"), help="folder of the runs")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
+    parser.add_argument("--page", type=Path, default=Path("figure2.html"))
+    parser.add_argument("--data", type=Path, default=Path("figure2.json"))
+    options = parser.parse_args()
+    from epomdp import files
+
+    finish(options.out, dict.fromkeys(trained(options.steps).values(), options.seeds))
+    report = loops(options.out, options.steps, options.seeds)
+    files.write_json(options.data, report)
+    write_page(options.out, options.steps, report, options.page)
+    for name, scores in report["policies"].items():
+        test = scores["test"]
+        line = f"{LABELS[name]:30} solves {test['solve_rate']:6.1%} of new mazes"
+        if "failed_in_loops" in scores:
+            line += f"; {scores['failed_in_loops']:.1%} of its failures are loops"
+        if name in report["recovered"]:
+            line += f"; {report['recovered'][name]['mean']:.1%} of those in which greedy PPO loops"
+        print(line)
+    print(f"\nReport: {options.page}")
+
+
+if __name__ == "__main__":
+    main()
