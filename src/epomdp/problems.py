@@ -100,9 +100,9 @@ PROBLEMS: dict[str, Entry] = {
     ),
     "maze": _board_game(Maze, "find the goal of a perfect maze", None, 800_000),
     "heist": _board_game(Heist, "take coloured keys, open coloured locks, reach the gem", None, 800_000),
-    "bigfish": _board_game(Bigfish, "eat smaller fish, avoid larger ones, and grow", 150, 1_600_000),
+    "bigfish": _board_game(Bigfish, "eat smaller fish, avoid larger ones, and grow", 150, 1_200_000),
     "dodgeball": _board_game(
-        Dodgeball, "throw at enemies, dodge their balls and the lava, reach the exit", 150, 1_600_000
+        Dodgeball, "throw at enemies, dodge their balls and the lava, reach the exit", 150, 1_200_000
     ),
 }
 

@@ -33,7 +33,7 @@ class Config:
     alpha: Annotated[float, "weight of KL(member || link); 0 is the unlinked ensemble"] = 0.1
     link: Annotated[ops.Link, "how members are joined: max (LEEP) or mean"] = "max"
     bootstrap: Annotated[bool, "whether each member has a bootstrap resample of its own"] = True
-    strategy: Annotated[Strategy, "how members are run: vmap, unroll or map"] = "vmap"
+    strategy: Annotated[Strategy, "how members are run: vmap, unroll or map"] = "map"
     ppo: ppo.Config = field(default_factory=ppo.Config)
 
     def __post_init__(self):
