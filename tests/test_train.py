@@ -18,17 +18,18 @@ from epomdp.runs import Run
 from epomdp.train import Settings
 
 TINY = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "hidden": (8,)}
+TINY_DQN = {"num_envs": 4, "num_steps": 8, "hidden": (8,), "batch_size": 16, "replay_size": 64}
 
 
 def settings(agent="ppo", **changes):
     defaults = {
         "env": "guess",
         "agent": agent,
-        "agent_options": TINY,
+        "agent_options": TINY_DQN if agent == "dqn" else TINY,
         "train_contexts": 12,
         "validation_contexts": 6,
         "test_contexts": 20,
-        "steps": 6 * 32 * (4 if agent != "ppo" else 1),
+        "steps": 6 * 32 * (4 if agent == "leep" else 1),
         "evaluations": 3,
     }
     return Settings(**(defaults | changes))
@@ -53,10 +54,10 @@ def same_bits(a, b):
 def finished(tmp_path_factory):
     """An uninterrupted run of each agent."""
     folder = tmp_path_factory.mktemp("finished")
-    return {agent: training.train(settings(agent), folder / agent) for agent in ("ppo", "leep")}
+    return {agent: training.train(settings(agent), folder / agent) for agent in ("ppo", "leep", "dqn")}
 
 
-@pytest.mark.parametrize("agent", ["ppo", "leep"])
+@pytest.mark.parametrize("agent", ["ppo", "leep", "dqn"])
 def test_the_seed_decides_every_bit(tmp_path, finished, agent):
     again = training.train(settings(agent), tmp_path / "again")
     assert same_bits(finished[agent], again)
@@ -72,7 +73,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("agent", ["ppo", "leep"])
+@pytest.mark.parametrize("agent", ["ppo", "leep", "dqn"])
 def test_a_run_that_dies_twice_ends_with_the_same_bits(tmp_path, finished, agent):
     """Death without warning: what came after the last checkpoint is lost and done again."""
 

@@ -295,7 +295,8 @@ def _initial(env: Environment, agent: Agent, values: PyTree, resamples: Array, k
     return Loop(agent.init(key_agent), actors)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+# The old loop is given away: a replay is written in place.
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def _iterate(env: Environment, agent: Agent, loop: Loop, values: PyTree, resamples: Array, key: Array):
     """One rollout of every member and one update; also the mean return of the episodes that ended in it."""
     key_collect, key_update = jax.random.split(key)

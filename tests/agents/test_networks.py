@@ -32,7 +32,7 @@ def test_their_directions_are_uniform():
     assert kstest((angles + np.pi) / (2 * np.pi), "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("agent", ["ppo", "leep", "leep-mean", "unlinked"])
+@pytest.mark.parametrize("agent", ["ppo", "leep", "leep-mean", "unlinked", "dqn"])
 def test_a_run_starts_without_calls_to_lapack(agent):
     # A batch of these hangs where the pool has two threads.
     setup = training.prepare(Settings("guess", agent).resolved())

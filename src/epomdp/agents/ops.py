@@ -97,6 +97,52 @@ def gae(
     return advantages
 
 
+def truncations(
+    truncated: Bool[Array, "T N"], max_episode_steps: int
+) -> tuple[Int[Array, "k N"], Int[Array, " N"]]:
+    """Rows and columns of the at most k = T // max_episode_steps + 1 truncations of each environment.
+
+    Rows of environments with fewer are filled up with steps that are none.
+    """
+    T, N = truncated.shape
+    slots = min(T, T // max_episode_steps + 1)
+    return jnp.argsort(~truncated, axis=0, stable=True)[:slots], jnp.arange(N)
+
+
+def n_step_return(
+    reward: Float[Array, "n B"],
+    terminated: Bool[Array, "n B"],
+    truncated: Bool[Array, "n B"],
+    gamma: float,
+) -> tuple[Float[Array, " B"], Float[Array, " B"], Int[Array, " B"]]:
+    """Discounted return of the next n steps, the discount of what follows them, and how many were taken.
+
+    k = n, or fewer where the episode ends before; the return is sum_{j < k} gamma^j r_j, and the discount is
+    gamma^k, or 0 where the episode terminated.
+
+    References: Sutton 1988, "Learning to predict by the methods of temporal differences".
+    """
+    gone_on = jnp.cumprod(~(terminated | truncated), axis=0)
+    reached = jnp.concatenate([jnp.ones_like(gone_on[:1]), gone_on[:-1]])
+    weight = gamma ** jnp.arange(reward.shape[0], dtype=reward.dtype)
+    taken = jnp.sum(reached, axis=0)
+    over = jnp.any(terminated & (reached == 1), axis=0)
+    discount = jnp.where(over, 0.0, gamma ** taken.astype(reward.dtype))
+    return weight @ (reward * reached), discount, taken
+
+
+def duelling(advantage: Float[Array, "*b A"], value: Float[Array, "*b"]) -> Float[Array, "*b A"]:
+    """Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al. 2016, arXiv 1511.06581, equation 9)."""
+    return value[..., None] + advantage - jnp.mean(advantage, axis=-1, keepdims=True)
+
+
+def double_q(online: Float[Array, "*b A"], target: Float[Array, "*b A"]) -> Float[Array, "*b"]:
+    """The target network's value of the action that the online one would take (van Hasselt et al. 2016,
+    arXiv 1509.06461, equation 4)."""
+    best = jnp.argmax(online, axis=-1, keepdims=True)
+    return jnp.take_along_axis(target, best, axis=-1)[..., 0]
+
+
 def clipped_policy_loss(
     log_ratio: Float[Array, " B"], advantage: Float[Array, " B"], clip_coef: float
 ) -> Float[Array, ""]:

@@ -121,10 +121,8 @@ def next_values(params: Params, rollout: Transition, max_episode_steps: int) -> 
     """
     value = rollout.extras["value"]
     T, N = value.shape
-    slots = min(T, T // max_episode_steps + 1)
-    last_first = jnp.argsort(~rollout.truncated, axis=0, stable=True)[:slots]
-    asked = jnp.concatenate([last_first, jnp.full((1, N), T - 1)])
-    columns = jnp.arange(N)
+    truncations, columns = ops.truncations(rollout.truncated, max_episode_steps)
+    asked = jnp.concatenate([truncations, jnp.full((1, N), T - 1)])
     observation = jax.tree.map(lambda x: x[asked, columns], rollout.next_observation)
     _, boundary = jax.vmap(jax.vmap(params))(observation)
     shifted = jnp.concatenate([value[1:], boundary[-1:]])

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from epomdp.agents import leep, ppo
+from epomdp.agents import dqn, leep, ppo
 from epomdp.agents.base import Agent
 from epomdp.envs.base import Environment
 from epomdp.errors import BadInput, unknown_name
@@ -37,6 +37,7 @@ AGENTS: dict[str, Entry] = {
         leep.agent,
         ("alpha",),
     ),
+    "dqn": Entry("deep Q-learning: double, duelling, n-step, with replay", dqn.Config(), dqn.agent),
 }
 
 
