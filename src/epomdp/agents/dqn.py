@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from epomdp.agents import networks, ops, policies, replay
 from epomdp.agents.base import Agent
-from epomdp.agents.networks import ActorCritic
+from epomdp.agents.networks import ActorCritic, Params
 from epomdp.agents.replay import Drawn, Replay
 from epomdp.envs.base import Environment, Transition
 from epomdp.errors import BadInput
@@ -83,15 +83,15 @@ class Config:
 class Acting(NamedTuple):
     """What acts: the network, and how often it is not asked."""
 
-    network: ActorCritic
+    network: Params
     epsilon: Float[Array, ""]
 
 
 class Learner(NamedTuple):
     """Online and target network, optimizer, replay, and gradient steps done."""
 
-    online: ActorCritic
-    target: ActorCritic
+    online: Params
+    target: Params
     opt_state: PyTree
     replay: Replay
     gradient_steps: Int[Array, ""]
@@ -113,12 +113,12 @@ def init(config: Config, env: Environment, key: Array) -> Learner:
     """A fresh network, its copy, and an empty replay."""
     board = networks.choose(config.network, env.observation, config.channels) == "board"
     channels = config.channels if board else ()
-    online: networks.Params = ActorCritic(env.observation, env.num_actions, channels, config.hidden, key)
+    online: Params = ActorCritic(env.observation, env.num_actions, channels, config.hidden, key)
     empty = replay.init(config.rows, config.num_envs, env.max_episode_steps, env.observation)
     return Learner(online, online, optimizer(config).init(online), empty, jnp.zeros((), jnp.int32))
 
 
-def q_values(network: ActorCritic, observation: PyTree) -> Float[Array, " A"]:
+def q_values(network: Params, observation: PyTree) -> Float[Array, " A"]:
     """Q of every action for one observation; the two heads are the advantages and the value of a duelling network."""
     return ops.duelling(*network(observation))
 
@@ -138,14 +138,14 @@ def act(acting: Acting, observation: PyTree, key: Array) -> tuple[Int[Array, " N
     return jnp.where(explore, anything, jnp.argmax(q, axis=-1)), {}
 
 
-def targets(online: ActorCritic, target: ActorCritic, drawn: Drawn) -> Float[Array, " B"]:
+def targets(online: Params, target: Params, drawn: Drawn) -> Float[Array, " B"]:
     """What Q(s, a) is fitted to: the n-step return, and the discounted value of what follows it."""
     following = jax.vmap(q_values, in_axes=(None, 0))
     value = ops.double_q(following(online, drawn.successor), following(target, drawn.successor))
     return drawn.reward + drawn.discount * value
 
 
-def loss(online: ActorCritic, drawn: Drawn, target: Float[Array, " B"]) -> tuple[Float[Array, ""], Metrics]:
+def loss(online: Params, drawn: Drawn, target: Float[Array, " B"]) -> tuple[Float[Array, ""], Metrics]:
     """Huber loss of the temporal differences (a squared error whose gradient is clipped to [-1, 1])."""
     q = jax.vmap(q_values, in_axes=(None, 0))(online, drawn.observation)
     chosen = jnp.take_along_axis(q, drawn.action[:, None], axis=-1)[:, 0]
