@@ -1,7 +1,7 @@
 """The post's figure 2, live: levels of a board game and what several policies did on them, step by step.
 
 The last picture of every play is drawn here, for print and for a browser without JavaScript; the script has the tile
-indices of the start and the changes of every step, and draws them with the page's own symbols.
+indices of the start and the changes of every step, and draws them with the page's own tiles.
 """
 
 import itertools
@@ -17,13 +17,13 @@ from epomdp.report.text import plural
 
 
 def sprites(replays: Sequence[BoardReplay]) -> Markup:
-    """One symbol for every tile of every set of tiles that occurs."""
-    symbols = [
-        tag("symbol", Markup(drawn), id=_sprite(k, tile), viewBox="0 0 1 1", preserveAspectRatio="none")
+    """What the boards use: every tile of every set of tiles that occurs, on a square of its own."""
+    drawings = [
+        tag("g", Markup(drawn), id=_sprite(k, tile), class_="tile")
         for k, tiles in enumerate(_tile_sets(replays))
         for tile, drawn in enumerate(tiles)
     ]
-    return tag("svg", *symbols, width=0, height=0, class_="sprites", aria_hidden="true")
+    return tag("svg", tag("defs", *drawings), width=0, height=0, class_="sprites", aria_hidden="true")
 
 
 def replay_views(replays: Sequence[BoardReplay]) -> list[dict[str, Any]]:
@@ -100,11 +100,9 @@ def _outcome(play: BoardPlay) -> str:
 
 def _board(picture: np.ndarray, tile_set: int, title: str) -> Markup:
     height, width = picture.shape
-    ground = tag(
-        "use", href=f"#{_sprite(tile_set, 0)}", width=width, height=height, preserveAspectRatio="none"
-    )
+    ground = tag("use", href=f"#{_sprite(tile_set, 0)}", transform=f"scale({width} {height})")
     things = [
-        tag("use", href=f"#{_sprite(tile_set, int(picture[y, x]))}", x=x, y=y, width=1, height=1)
+        tag("use", href=f"#{_sprite(tile_set, int(picture[y, x]))}", x=x, y=y)
         for y, x in np.argwhere(picture != 0).tolist()
     ]
     return tag(

@@ -18,8 +18,8 @@
     const width = board.viewBox.baseVal.width;
     board.squares = facts.start.map((tile, k) => {
       const square = document.createElementNS("http://www.w3.org/2000/svg", "use");
-      for (const [name, value] of Object.entries({ x: k % width, y: Math.floor(k / width), width: 1, height: 1 }))
-        square.setAttribute(name, value);
+      square.setAttribute("x", k % width);
+      square.setAttribute("y", Math.floor(k / width));
       return square;
     });
     board.querySelector("g").replaceChildren(...board.squares);
