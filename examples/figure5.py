@@ -2,8 +2,8 @@
 
     python examples/figure5.py --out figure5-runs --data figure5.json --picture figure5.png
 
-Every arm has the same total of environment steps but `ppo-quarter`, which has those of one LEEP member. Seeds are
-paired: seed k draws the same levels for every arm. Stopped runs go on where they were when the command is given
+Every arm has the same total of environment steps. PPO with the steps of one LEEP member is read off PPO's learning
+curve, and so is PPO stopped where validation levels say. Seeds are paired: seed k draws the same levels for every arm. Stopped runs go on where they were when the command is given
 again.
 """
 
@@ -24,7 +24,6 @@ POINTS = 10  # of a learning curve
 SHOWN = {
     "ppo": ("sampled", "greedy", "elimination", "backtracking"),
     "ppo-entropy": ("sampled",),
-    "ppo-quarter": ("sampled", "greedy"),
     "unlinked": ("linked", "greedy", "backtracking"),
     "leep-mean": ("linked",),
     "leep": ("linked", "greedy", "elimination", "backtracking"),
@@ -36,7 +35,6 @@ QUESTIONS = {
     "LEEP against PPO, both greedy": ("leep greedy", "ppo greedy"),
     "LEEP against the unlinked ensemble": ("leep linked", "unlinked linked"),
     "LEEP against the mean link": ("leep linked", "leep-mean linked"),
-    "LEEP against PPO with one member's steps": ("leep linked", "ppo-quarter sampled"),
     "LEEP against PPO with more entropy": ("leep linked", "ppo-entropy sampled"),
     "LEEP against random with elimination": ("leep linked", "random elimination"),
     "PPO sampled against greedy": ("ppo sampled", "ppo greedy"),
@@ -47,7 +45,6 @@ QUESTIONS = {
 COLOURS = {
     "ppo": "#2a78d6",
     "ppo-entropy": "#7fb2ea",
-    "ppo-quarter": "#9aa0a6",
     "unlinked": "#3a9d5d",
     "leep-mean": "#e9a23b",
     "leep": "#c8375b",
@@ -63,9 +60,6 @@ def arms(game: str, steps: int | None) -> dict[str, Arm]:
     entropy = {"agent_options": {"ent_coef": HIGH_ENTROPY}}
     found = {
         "ppo": Arm("ppo", game, "ppo", common, SHOWN["ppo"]),
-        "ppo-quarter": Arm(
-            "ppo-quarter", game, "ppo", common | {"steps": total // MEMBERS}, SHOWN["ppo-quarter"]
-        ),
         "unlinked": Arm("unlinked", game, "unlinked", common, SHOWN["unlinked"]),
         "leep": Arm("leep", game, "leep", common, SHOWN["leep"]),
         "leep-mean": Arm("leep-mean", game, "leep-mean", common, SHOWN["leep-mean"]),
@@ -136,16 +130,24 @@ def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str,
     found = {name: curves(root, arm, seeds) for name, arm in arms(game, steps).items()}
     stopped = {name: stopped_early(curve) for name, curve in found.items()}
     pairs = {"ppo": stopped["ppo"], "unlinked": stopped["unlinked"]}
+    last = [test[-1] for test in found["leep"]["test"]]
     early = {
-        f"LEEP against {name}, both stopped early": paired(stopped["leep"], other)
-        for name, other in pairs.items()
+        f"LEEP against {name}, both stopped early": paired(stopped["leep"], held)
+        for name, held in pairs.items()
     }
+    early["LEEP against PPO with one member's steps"] = paired(last, after_share(found["ppo"], 1 / MEMBERS))
     return {"seeds": seeds, "scores": scores, "answers": answers | early, "stopped": stopped, "curves": found}
 
 
 def stopped_early(curve: dict[str, list[list[float]]]) -> list[float]:
     """Each seed's test return where its validation return was highest."""
     return [test[int(np.argmax(held))] for held, test in zip(curve["validation"], curve["test"], strict=True)]
+
+
+def after_share(curve: dict[str, list[list[float]]], share: float) -> list[float]:
+    """Each seed's test return after a share of its steps, between two points of its curve where it must be."""
+    pairs = zip(curve["steps"], curve["test"], strict=True)
+    return [float(np.interp(share * steps[-1], steps, test)) for steps, test in pairs]
 
 
 def paired(first: list[float], second: list[float]) -> dict[str, Any]:
@@ -169,8 +171,6 @@ def draw(report: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(len(report), 2, figsize=(11, 3.2 * len(report)), squeeze=False)
     for (game, found), (left, right) in zip(report.items(), axes, strict=True):
         for arm, curve in found["curves"].items():
-            if arm == "ppo-quarter":
-                continue
             steps = np.asarray(curve["steps"]).mean(0)
             for split, style in (("train", ":"), ("test", "-")):
                 values = np.asarray(curve[split])
