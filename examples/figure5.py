@@ -3,8 +3,8 @@
     python examples/figure5.py --out figure5-runs --data figure5.json --picture figure5.png
 
 Every arm has the same total of environment steps. PPO with the steps of one LEEP member is read off PPO's learning
-curve, and so is PPO stopped where validation levels say. Seeds are paired: seed k draws the same levels for every arm. Stopped runs go on where they were when the command is given
-again.
+curve, and so is PPO stopped where validation levels say. Seeds are paired: seed k draws the same levels for every
+arm. Stopped runs go on where they were when the command is given again.
 """
 
 from __future__ import annotations
