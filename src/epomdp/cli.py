@@ -67,6 +67,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--data", help="guess: digits, an IDX folder or image file, a folder of images, an .npz"
     )
+    data.add_argument("--size", type=_number, help="board games: squares on a side of the board (default 11)")
+    data.add_argument(
+        "--view", help="board games: centred on the agent, or board, as it lies (default centred)"
+    )
+    data.add_argument(
+        "--themes", action="store_true", default=None, help="board games: a plane of clutter without meaning"
+    )
     data.add_argument("--max-episode-steps", type=_number, help="step at which an episode is cut off")
     agents = parser.add_argument_group("hyperparameters of the agents (those that the chosen agent has)")
     for name, (default, meaning) in registry.all_options().items():

@@ -47,6 +47,9 @@ def run_train(arguments: argparse.Namespace) -> None:
     print(path)
 
 
+ENVIRONMENT_OPTIONS = ("data", "size", "view", "themes", "max_episode_steps")
+
+
 def _only_with_resume(given: dict[str, Any]) -> None:
     allowed = {"command", "resume", "checkpoint_seconds", "track"}
     extra = sorted(given.keys() - allowed)
@@ -57,14 +60,11 @@ def _only_with_resume(given: dict[str, Any]) -> None:
 
 def _settings(given: dict[str, Any]) -> training.Settings:
     sizes = ("train_contexts", "validation_contexts", "test_contexts", "steps", "seed", "evaluations")
-    known = problems.entry(given["env"]).options
     hyperparameters = registry.all_options()
     return training.Settings(
         env=given["env"],
         agent=given["agent"],
-        env_options={
-            name: given[name] for name in ("data", "max_episode_steps") if name in given and name in known
-        },
+        env_options={name: given[name] for name in ENVIRONMENT_OPTIONS if name in given},
         agent_options={name: given[name] for name in hyperparameters if name in given},
         **{name: given[name] for name in sizes if name in given},
     )
