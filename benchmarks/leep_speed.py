@@ -1,6 +1,7 @@
 """LEEP's wall time against PPO's at equal total steps, for each way to run the members.
 
     python benchmarks/leep_speed.py --json leep_speed.json
+    python benchmarks/leep_speed.py --env maze --json leep_speed_maze.json
 
 In one process and in turns; compilation is left out of the ratio and shown beside it. By operation count LEEP with n
 members costs (1 + 3 epochs + (n - 1)) / (1 + 3 epochs) times PPO: each member also looks at what the others would do
@@ -20,11 +21,11 @@ from epomdp.agents import leep, ppo
 STRATEGIES = ("vmap", "unroll", "map")
 
 
-def measure(rounds: int, updates: int) -> dict:
-    ours = {"ppo": timing.Trainer("ppo")}
+def measure(env: str, rounds: int, updates: int) -> dict:
+    ours = {"ppo": timing.Trainer("ppo", env=env)}
     for strategy in STRATEGIES:
         for agent in ("leep", "unlinked"):
-            ours[f"{agent}, {strategy}"] = timing.Trainer(agent, {"strategy": strategy})
+            ours[f"{agent}, {strategy}"] = timing.Trainer(agent, {"strategy": strategy}, env)
     compiled = {}
     for name, trainer in ours.items():
         started = time.perf_counter()
@@ -65,11 +66,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--env", choices=("guess", "maze"), default="guess")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--updates", type=int, default=5, help="of LEEP, in each round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     options = parser.parse_args()
-    report = measure(options.rounds, options.updates)
+    report = measure(options.env, options.rounds, options.updates)
     print(f"{report['machine']}\n\n{table(report)}")
     timing.write(options.json, report)
 

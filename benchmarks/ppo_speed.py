@@ -1,17 +1,19 @@
 """PPO's training steps a second, side by side with stable-baselines3 and with the machine's own limit.
 
     pip install -e .[bench] && python benchmarks/ppo_speed.py --json ppo_speed.json
+    python benchmarks/ppo_speed.py --env maze --json ppo_speed_maze.json
 
-Both train on the guessing game with the same network, batch, minibatches and epochs, in one process and in turns;
-compilation is left out. stable-baselines3 runs with one or two threads, whichever is faster, on three versions of
-the game: `GymnasiumEnv`, N of them in its own `DummyVecEnv` (how a Gymnasium environment is used there);
-`GymnasiumVectorEnv`, N at once in one compiled call; and the game in plain NumPy, N at once, the cheapest there is,
-so that only the algorithms differ.
+Both train on the guessing game, or on Maze, with the same network, batch, minibatches and epochs, in one process and
+in turns; compilation is left out. stable-baselines3 runs with one or two threads, whichever is faster, on two or
+three versions of the game: `GymnasiumEnv`, N of them in its own `DummyVecEnv` (how a Gymnasium environment is used
+there); `GymnasiumVectorEnv`, N at once in one compiled call; and, of the guessing game, one in plain NumPy, N at
+once, the cheapest there is, so that only the algorithms differ.
 
 The floor is the time that the arithmetic alone takes: the operations of acting and learning over the rate of matrix
 products, measured in the same rounds. Rates depend on the shapes, so there are two: the rates at the network's own
 shapes (acting: N x 128 x 128; learning: minibatch x 128 x 128), where XLA uses one core, and the peak
-(2048 x 2048 x 2048), where it uses all.
+(2048 x 2048 x 2048), where it uses all. A convolution counts as the product
+of its patches with its weights.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ import timing
 import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from epomdp.agents import ppo
+from epomdp.agents import networks, ppo
 from epomdp.envs.base import Environment
 from epomdp.envs.to_gymnasium import GymnasiumEnv, GymnasiumVectorEnv
 
@@ -48,8 +50,14 @@ def operations(config: ppo.Config, env: Environment) -> tuple[float, float]:
     Acting asks the network once a step, and for the values at rollout ends and truncations. Learning goes forward
     once and backward twice (weights, inputs) in every epoch, but nothing needs the gradient of the observation.
     """
-    sizes = (math.prod(env.observation.shape), *config.hidden, env.num_actions + 1)
-    layers = [2.0 * a * b for a, b in itertools.pairwise(sizes)]
+    layers, size = [], math.prod(env.observation.shape)
+    if networks.choose(config.network, env.observation, config.channels) == "board":
+        sides = np.array(env.observation.shape[:2])
+        for i, (a, b) in enumerate(itertools.pairwise((env.observation.shape[-1], *config.channels))):
+            sides = (sides - 2) if i else (sides - 1) // 2
+            size = b * int(sides.prod())
+            layers.append(2.0 * 9 * a * size)
+    layers += [2.0 * a * b for a, b in itertools.pairwise((size, *config.hidden, env.num_actions + 1))]
     asked = min(config.num_steps, config.num_steps // env.max_episode_steps + 1) + 1
     acting = sum(layers) * (1 + asked / config.num_steps)
     return acting, config.update_epochs * (3 * sum(layers) - layers[0])
@@ -68,17 +76,19 @@ def one_product(x: jax.Array, w: jax.Array) -> jax.Array:
 def their_models(config: ppo.Config, ours: timing.Trainer) -> dict[str, PPO]:
     """stable-baselines3's PPO on each version of the game."""
     env, contexts, n = ours.env, ours.contexts, config.num_envs
-    images = np.asarray(contexts.values["image"], np.float32)
-    labels = np.asarray(contexts.values["label"])
     single = [functools.partial(GymnasiumEnv, env, contexts, seed=i) for i in range(n)]
     vector = GymnasiumVectorEnv(env, contexts, n, seed=0, autoreset_mode=AutoresetMode.SAME_STEP)
-    plain = sb3_guess.NumpyGuess(images, labels, env.num_actions, n, env.max_episode_steps)
-    envs = {
+    envs: dict[str, VecEnv] = {
         "DummyVecEnv of GymnasiumEnv": DummyVecEnv(single),
         "GymnasiumVectorEnv": sb3_guess.FromGymnasium(vector),
-        "NumPy": sb3_guess.FromGymnasium(plain),
     }
-    return {name: sb3_guess.make(each, config) for name, each in envs.items()}
+    if env.name == "guess":
+        images = np.asarray(contexts.values["image"], np.float32)
+        labels = np.asarray(contexts.values["label"])
+        plain = sb3_guess.NumpyGuess(images, labels, env.num_actions, n, env.max_episode_steps)
+        envs["NumPy"] = sb3_guess.FromGymnasium(plain)
+    board = ours.agent.network == "board"
+    return {name: sb3_guess.make(each, config, board) for name, each in envs.items()}
 
 
 def faster_threads(model: PPO, steps: int) -> int:
@@ -92,12 +102,12 @@ def faster_threads(model: PPO, steps: int) -> int:
     return min(seconds, key=seconds.__getitem__)
 
 
-def measure(rounds: int, updates: int, theirs: int) -> dict:
+def measure(env: str, rounds: int, updates: int, theirs: int) -> dict:
     config = ppo.Config()
-    ours = timing.Trainer("ppo")
+    ours = timing.Trainer("ppo", env=env)
     models = their_models(config, ours)
     steps, width = ours.agent.steps_per_update, config.hidden[0]
-    threads = faster_threads(models["NumPy"], steps)
+    threads = faster_threads(list(models.values())[-1], steps)
     torch.set_num_threads(threads)
     minibatch = steps // config.num_minibatches
     seconds = timing.alternate(
@@ -158,12 +168,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--env", choices=("guess", "maze"), default="guess")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--updates", type=int, default=40, help="of ours, in each round")
     parser.add_argument("--theirs", type=int, default=2, help="updates of stable-baselines3 in each round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     options = parser.parse_args()
-    report = measure(options.rounds, options.updates, options.theirs)
+    report = measure(options.env, options.rounds, options.updates, options.theirs)
     print(f"{report['machine']}\n\n{table(report)}")
     timing.write(options.json, report)
 

@@ -1,4 +1,4 @@
-"""stable-baselines3's PPO on the guessing game, with the network, batch and epochs of ours."""
+"""stable-baselines3's PPO on our environments, with the network, batch and epochs of ours."""
 
 from __future__ import annotations
 
@@ -104,15 +104,41 @@ class Torso(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
-def make(env: VecEnv, config: ppo.Config) -> PPO:
+class BoardTorso(BaseFeaturesExtractor):
+    """The convolutions and hidden layers of a board network; with PyTorch's own convolutions."""
+
+    def __init__(self, observation_space, channels: tuple[int, ...], hidden: tuple[int, ...]) -> None:
+        super().__init__(observation_space, hidden[-1])
+        layers: list[torch.nn.Module] = []
+        for i, (size_in, size_out) in enumerate(itertools.pairwise((observation_space.shape[-1], *channels))):
+            layers += [torch.nn.Conv2d(size_in, size_out, 3, 1 if i else 2), torch.nn.ReLU()]
+        layers.append(torch.nn.Flatten())
+        with torch.no_grad():
+            size = torch.nn.Sequential(*layers)(
+                self._planes_first(torch.zeros(1, *observation_space.shape))
+            ).shape[1]
+        for size_in, size_out in itertools.pairwise((size, *hidden)):
+            layers += [torch.nn.Linear(size_in, size_out), torch.nn.ReLU()]
+        self.layers = torch.nn.Sequential(*layers)
+
+    def _planes_first(self, observations: torch.Tensor) -> torch.Tensor:
+        return observations.permute(0, 3, 1, 2)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers(self._planes_first(observations))
+
+
+def make(env: VecEnv, config: ppo.Config, board: bool = False) -> PPO:
     """PPO as `epomdp.agents.ppo` has it: one torso, a linear actor and a linear critic on top."""
+    torso: dict[str, Any] = {"hidden": config.hidden} | ({"channels": config.channels} if board else {})
     return PPO(
         "MlpPolicy",
         env,
         policy_kwargs={
-            "features_extractor_class": Torso,
-            "features_extractor_kwargs": {"hidden": config.hidden},
+            "features_extractor_class": BoardTorso if board else Torso,
+            "features_extractor_kwargs": torso,
             "net_arch": [],
+            "normalize_images": False,
         },
         n_steps=config.num_steps,
         batch_size=config.num_envs * config.num_steps // config.num_minibatches,

@@ -22,8 +22,8 @@ Contestants = dict[str, Callable[[], object]]
 class Trainer:
     """The training loop's compiled part, as `epomdp train` runs it: act, step the environments, learn."""
 
-    def __init__(self, agent: str, options: dict[str, Any] | None = None) -> None:
-        settings = training.Settings("guess", agent, agent_options=options or {}).resolved()
+    def __init__(self, agent: str, options: dict[str, Any] | None = None, env: str = "guess") -> None:
+        settings = training.Settings(env, agent, agent_options=options or {}).resolved()
         setup = training.prepare(settings)
         self.env, self.agent, self.contexts = setup.problem.env, setup.agent, setup.parts.train
         self._data = jax.tree.map(jnp.asarray, (setup.parts.train.values, setup.resamples))
