@@ -60,8 +60,8 @@ def arms(game: str, steps: int | None) -> dict[str, Arm]:
     entropy = {"agent_options": {"ent_coef": HIGH_ENTROPY}}
     found = {
         "ppo": Arm("ppo", game, "ppo", common, SHOWN["ppo"]),
-        "unlinked": Arm("unlinked", game, "unlinked", common, SHOWN["unlinked"]),
         "leep": Arm("leep", game, "leep", common, SHOWN["leep"]),
+        "unlinked": Arm("unlinked", game, "unlinked", common, SHOWN["unlinked"]),
         "leep-mean": Arm("leep-mean", game, "leep-mean", common, SHOWN["leep-mean"]),
         "ppo-entropy": Arm("ppo-entropy", game, "ppo", common | entropy, SHOWN["ppo-entropy"]),
     }
