@@ -130,4 +130,5 @@ def solving_bar(name: str) -> Iterator[Callable[..., None]]:
         yield advance
     finally:
         if bar.live.is_started:
-            bar.stop()
+            # The bar's own stop() leaves an empty line where nobody watches.
+            bar.live.stop()

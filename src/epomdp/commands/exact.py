@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from epomdp import console
-from epomdp.errors import BadInput
+from epomdp.errors import BadInput, RunFailed
 from epomdp.exact import formats
+from epomdp.exact.formats.files import check_target
 from epomdp.exact.ladder import Ladder, ladder
 
 
@@ -19,6 +20,11 @@ def run_solve(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--gap is {arguments.gap}; it must be above zero")
     if arguments.time_limit is not None and not arguments.time_limit > 0:
         raise BadInput(f"--time-limit is {arguments.time_limit}; it must be above zero seconds")
+    # Found out before the work is done rather than after it.
+    if arguments.policy:
+        check_target(arguments.policy, arguments.file, (".npz",))
+    if arguments.out:
+        check_target(arguments.out, arguments.file, (".html",))
     problem = formats.read_any(arguments.file)
     with console.solving_bar(arguments.file) as advance:
         found = ladder(
@@ -43,9 +49,16 @@ def run_solve(arguments: argparse.Namespace) -> None:
             + (" --hidden-rewards" if arguments.hidden_rewards else ""),
         )
     if arguments.json:
-        print(json.dumps(found.to_json()))
+        print(_json(found))
     else:
         _show(arguments.file, found)
+
+
+def _json(found: Ladder) -> str:
+    try:
+        return json.dumps(found.to_json(), allow_nan=False)
+    except ValueError:
+        raise RunFailed("a value is no finite number; divide all rewards by a common number") from None
 
 
 def _show(name: str, found: Ladder) -> None:

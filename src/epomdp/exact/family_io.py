@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import tokenize
 import warnings
 import zipfile
@@ -28,8 +27,9 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from epomdp.errors import BadInput, RunFailed
+from epomdp.errors import BadInput
 from epomdp.exact.family import Family
+from epomdp.exact.formats.files import replacing
 from epomdp.exact.memory import require_memory
 
 _DENSE = ("transitions",)
@@ -80,12 +80,9 @@ def save_family(family: Family, path: str | os.PathLike[str]) -> None:
     Transitions are dense up to 2^22 entries and sparse beyond. Loading gives the same bits.
 
     Raises:
-        BadInput: the folder does not exist or the path is a directory.
-        RunFailed: the file cannot be written, for a full disk for one.
+        BadInput: the path is a directory, or its folder is missing or not writable.
+        RunFailed: writing failed on the way, as on a full disk. What stood there before is untouched.
     """
-    path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise BadInput(f"{path}: cannot be written there; give a file name in a folder that exists")
     arrays: dict[str, Any] = {name: getattr(family, name) for name in _COMMON}
     if family.rewards.size * family.num_states <= _DENSE_ENTRIES:
         arrays["transitions"] = family.dense_transitions()
@@ -94,17 +91,8 @@ def save_family(family: Family, path: str | os.PathLike[str]) -> None:
         arrays |= dict(zip(_SPARSE, values, strict=True))
     if family.horizon is not None:
         arrays["horizon"] = np.int64(family.horizon)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunFailed(f"{path}: cannot be written ({error.strerror or error}); free some space") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _read_arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:

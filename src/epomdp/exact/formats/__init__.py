@@ -8,6 +8,7 @@ from pathlib import Path
 from epomdp.errors import BadInput
 from epomdp.exact.family import Family
 from epomdp.exact.formats import drn, pomdp, pomdpx
+from epomdp.exact.formats.files import check_target
 from epomdp.exact.formats.flat import flatten
 from epomdp.exact.formats.unflat import unflatten
 from epomdp.exact.pomdp import Pomdp
@@ -41,10 +42,12 @@ def convert(
         observe_rewards: from a family to another format, whether rewards are observed.
 
     Raises:
-        BadInput: an ending is unknown, the source cannot be read, or the target cannot say what it says.
+        BadInput: an ending is unknown, the source cannot be read, or the target is the source, cannot be written, or
+            cannot say what the source says.
         RunFailed: writing failed on the way, as on a full disk.
     """
     suffix = _suffix(target, (".npz", ".pomdp", ".pomdpx", ".drn"), "written")
+    check_target(target, source, (suffix,))
     model = read_any(source)
     if suffix == ".npz":
         family = model if isinstance(model, Family) else _as_family(model, source)

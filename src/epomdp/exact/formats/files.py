@@ -86,6 +86,25 @@ def suggestion(name: str, known: Sequence[str] | Iterable[str], otherwise: str) 
     return f"did you mean '{near[0]}'?" if near else otherwise
 
 
+def check_target(
+    path: str | os.PathLike[str], source: str | os.PathLike[str], suffixes: Sequence[str]
+) -> None:
+    """Make sure, before the work is done, that its result can be written to `path`.
+
+    Raises:
+        BadInput: the ending is another, `path` is the file read or a directory, or its folder is missing or not
+            writable.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise BadInput(f"{target}: cannot be written; give a name that ends in {', '.join(suffixes)}")
+    if target.exists() and Path(source).exists() and os.path.samefile(target, source):
+        raise BadInput(f"{target}: is the file that is read; give another name to write to")
+    temporary = _beside(target)
+    _open_new(target, temporary).close()
+    temporary.unlink()
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends well, and vanishes when it does not.
@@ -95,13 +114,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         RunFailed: writing failed, as on a full disk. What stood at `path` before is untouched.
     """
     target = Path(path)
-    if target.is_dir():
-        raise BadInput(f"{target}: this is a directory; give the name of a file to write")
-    temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}")
-    try:
-        out = open(temporary, "xb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise BadInput(f"{target}: cannot be written ({error.strerror}); check the folder") from None
+    temporary = _beside(target)
+    out = _open_new(target, temporary)
     try:
         with out:
             yield out
@@ -114,3 +128,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    """A name in the same folder that no other file has."""
+    return target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}")
+
+
+def _open_new(target: Path, temporary: Path) -> BinaryIO:
+    if target.is_dir():
+        raise BadInput(f"{target}: this is a directory; give the name of a file to write")
+    try:
+        return open(temporary, "xb")
+    except OSError as error:
+        raise BadInput(f"{target}: cannot be written ({error.strerror}); check the folder") from None
