@@ -245,3 +245,29 @@ def test_lifted_policies_ignore_time(parts):
     assert all(lifted[n] == (layered.states[n] + 1) % 2 for n in range(layered.num_states - 1))
     with pytest.raises(BadInput, match=r"policy: has shape \(2,\)"):
         layered.lift(np.array([1, 0]))
+
+
+@pytest.mark.parametrize("chosen", [[5], [-1], [], [0.5], "a", [[0]]])
+def test_only_environments_that_there_are_can_be_selected(chosen):
+    family = Family.from_arrays(np.ones((2, 1, 1, 1)), np.zeros((2, 1, 1)), [1.0], [0.5, 0.5], 0.9)
+    with pytest.raises(BadInput, match="environments"):
+        family.select(chosen, [1.0])
+
+
+def test_weights_that_overflow_are_refused_in_one_line():
+    with pytest.raises(BadInput, match="weights: sum to inf"):
+        Family.from_arrays(np.ones((2, 1, 1, 1)), np.zeros((2, 1, 1)), [1.0], [1e308, 1e308], 0.9)
+    with pytest.raises(BadInput, match=r"transitions: .* sums to inf"):
+        Family.from_arrays(np.full((1, 2, 1, 2), 1e308), np.zeros((1, 2, 1)), [1.0, 0.0], [1.0], 0.9)
+
+
+def test_a_horizon_too_long_for_the_memory_is_refused_before_it_is_laid_out():
+    chain = np.eye(3)[[1, 2, 0]][None, :, None]
+    family = Family.from_arrays(chain, np.ones((1, 3, 1)), [1.0, 0, 0], [1.0], 1.0, horizon=10**12)
+    with pytest.raises(BadInput, match=r"1e\+12 states with time in them: needs about .* shorter horizon"):
+        family.layered()
+    # Where every episode ends before, the horizon may be as long as it likes.
+    ends = np.eye(3)[[1, 2, 2]][None, :, None]
+    rewards = np.array([1.0, 1.0, 0.0]).reshape(1, 3, 1)
+    short = Family.from_arrays(ends, rewards, [1.0, 0, 0], [1.0], 1.0, horizon=10**12)
+    assert short.layered().num_states == 3

@@ -325,3 +325,39 @@ def test_bad_priors_are_named(counts, rewards, message):
 def test_samples_of_nothing_are_refused():
     with pytest.raises(BadInput, match="0 environments asked for"):
         dirichlet(np.ones((S, A, S))).sample(np.random.default_rng(0), 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"discount": 2.0}, "discount: is 2.0"),
+        ({"discount": "a"}, "discount: is 'a'"),
+        ({"initial": np.zeros(2)}, "initial: no start state"),
+        ({"initial": np.ones(5)}, "initial: has shape"),
+        ({"horizon": -3}, "horizon: is -3"),
+    ],
+)
+def test_a_dirichlet_posterior_is_checked_when_it_is_made(wrong, message):
+    right = {"counts": np.ones((2, 1, 2)), "rewards": np.zeros((2, 1)), "initial": np.array([1.0, 0.0])}
+    with pytest.raises(BadInput, match=message):
+        DirichletPosterior(**(right | {"discount": 0.9} | wrong))
+
+
+def test_evidence_can_be_a_table_of_numbers():
+    right = DirichletPosterior(np.ones((2, 1, 2)), np.zeros((2, 1)), np.array([1.0, 0.0]), 0.9)
+    rows = [(0, 0, 0.0, 1), (1, 0, 0.0, 1)]
+    np.testing.assert_array_equal(right.update(np.array(rows)).counts, right.update(rows).counts)
+    with pytest.raises(BadInput, match="transition 1 is"):
+        right.update(np.array([[0, 0, 0.0, 1], [0.5, 0, 0.0, 1]]))
+    with pytest.raises(BadInput, match="transition 0 is"):
+        right.update(np.array([[np.inf, 0, 0.0, 1]]))
+    for wrong in (None, 3):
+        with pytest.raises(BadInput, match="evidence: is"):
+            right.update(wrong)
+
+
+def test_a_number_of_environments_is_whole():
+    right = DirichletPosterior(np.ones((2, 1, 2)), np.zeros((2, 1)), np.array([1.0, 0.0]), 0.9)
+    for wrong in (0, 2.5, True):
+        with pytest.raises(BadInput, match="give a whole number, at least 1"):
+            right.sample(np.random.default_rng(0), wrong)

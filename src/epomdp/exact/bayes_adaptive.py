@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
 from epomdp.errors import BadInput
+from epomdp.exact import family_checks as checks
 from epomdp.exact import tree_search
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Bamcp:
         Raises:
             BadInput: for shapes that do not fit, and numbers out of range.
         """
-        self.rewards = np.ascontiguousarray(rewards, dtype=np.float64)
+        self.rewards = checks.as_floats("Bamcp: rewards", rewards)
         if self.rewards.ndim != 2 or not np.isfinite(self.rewards).all():
             raise BadInput(
                 f"Bamcp: rewards have shape {self.rewards.shape}; give finite numbers, shape (S, A)"
@@ -206,7 +207,7 @@ def _first_counts(prior: ArrayLike | SparseDirichlet, S: int, A: int) -> NDArray
     if isinstance(prior, SparseDirichlet):
         _require(prior.concentration > 0, "concentration", prior.concentration, "a number above 0")
         return np.zeros((S, A, S))
-    prior = np.asarray(prior, dtype=np.float64)
+    prior = checks.as_floats("Bamcp: prior", prior)
     try:
         counts = np.broadcast_to(prior, (S, A, S)).copy()
     except ValueError:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.errors import BadInput
+from epomdp.exact.family_checks import short
 
 
 class Evidence(NamedTuple):
@@ -61,13 +62,13 @@ class Evidence(NamedTuple):
         return first[order].astype(np.int64), counts[order].astype(np.int64)
 
 
-Transitions = Evidence | Iterable[tuple[int, int, float, int]]
+Transitions = Evidence | Iterable[tuple[int, int, float, int]] | NDArray[np.floating] | NDArray[np.integer]
 
 
 def as_evidence(
     transitions: Transitions, num_states: int, num_actions: int, with_rewards: bool = True
 ) -> Evidence:
-    """Evidence from (state, action, reward, next state) tuples, or as it is; checked.
+    """Evidence, checked, from (state, action, reward, next state) tuples or an array (N, 4) of such rows, or as it is.
 
     Without rewards, whatever stands in their place is not looked at, and 0 put there.
 
@@ -75,7 +76,14 @@ def as_evidence(
         BadInput: naming the transition and what is wrong with it.
     """
     if not isinstance(transitions, Evidence):
-        rows = [_row(i, row) for i, row in enumerate(transitions)]
+        if isinstance(transitions, np.ndarray):
+            transitions = transitions.tolist()
+        try:
+            rows = [_row(i, row) for i, row in enumerate(transitions)]
+        except TypeError:
+            raise BadInput(
+                f"evidence: is {short(transitions)}; give a sequence of (state, action, reward, next state)"
+            ) from None
         columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
         whole = [np.array(columns[i], dtype=np.int64) for i in (0, 1, 3)]
         transitions = Evidence(whole[0], whole[1], np.array(columns[2], dtype=np.float64), whole[2])
@@ -100,11 +108,12 @@ def _row(index: int, row: Any) -> tuple[int, int, float, int]:
     try:
         state, action, reward, next_state = row
         whole = [np.asarray(value) for value in (state, action, next_state)]
-        if any(value.dtype.kind not in "iu" for value in whole):
+        # A table of real numbers holds whole ones as 3.0.
+        if any(value.dtype.kind not in "iuf" or value != np.floor(value) for value in whole):
             raise TypeError
         return int(state), int(action), float(reward), int(next_state)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput(
             f"evidence: transition {index} is {row!r}; give (state, action, reward, next state), all but the "
-            f"reward integers"
+            f"reward whole numbers"
         ) from None

@@ -190,7 +190,11 @@ class Family:
 
     def select(self, environments: Sequence[int] | NDArray[np.integer], weights: ArrayLike) -> Self:
         """The family of some of the environments (repeats allowed), with new weights of the same length."""
-        chosen = np.asarray(environments, dtype=np.int64)
+        chosen = checks.as_integers("environments", environments, np.int64)
+        if chosen.ndim != 1 or chosen.size == 0 or chosen.max() >= self.num_environments:
+            raise BadInput(
+                f"environments: are {checks.short(environments)}; give some of 0 to {self.num_environments - 1}"
+            )
         size = self.num_states * self.num_actions
         rows = (chosen[:, None] * size + np.arange(size)).ravel()
         indptr, entries = gather_rows(self.indptr, rows)

@@ -20,6 +20,10 @@ SUM_TOLERANCE = 1e-6
 # Sums closer than this are left as they are, so that a saved family loads to the same bits.
 _EXACT = 1e-12
 _BLOCK_ROWS = 2**20
+# Values are known to a relative 1e-16 / (1 - discount); nearer to 1 no digit of them would be right.
+_NEAREST = 1e-13
+# Larger returns leave no room for their squares.
+_LARGEST = 1e150
 
 
 def as_floats(name: str, value: Any) -> NDArray[np.float64]:
@@ -51,7 +55,7 @@ def as_discount(value: Any) -> float:
     """The discount as a float, finite or not; its range is judged together with the horizon."""
     array = np.asarray(value)
     if array.shape != () or array.dtype.kind not in "iuf":
-        raise BadInput(f"discount: is {_short(value)}; give one number in [0, 1)")
+        raise BadInput(f"discount: is {short(value)}; give one number in [0, 1)")
     return float(array)
 
 
@@ -64,7 +68,7 @@ def as_horizon(value: Any) -> int | None:
     except TypeError:
         horizon = 0
     if horizon < 1 or isinstance(value, (bool, np.bool_)):
-        raise BadInput(f"horizon: is {_short(value)}; give a number of steps, an integer of at least 1")
+        raise BadInput(f"horizon: is {short(value)}; give a number of steps, an integer of at least 1")
     return horizon
 
 
@@ -73,7 +77,8 @@ def as_distribution(name: str, what: str, values: NDArray[np.float64]) -> NDArra
     wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if wrong.size:
         raise BadInput(f"{name}: {what} {wrong[0]} has {values[wrong[0]]}; give probabilities of at least 0")
-    total = float(values.sum())
+    with np.errstate(over="ignore"):
+        total = float(values.sum())
     if total == 0.0:
         mend = "no start state has a probability" if name == "initial" else "they are all zero"
         raise BadInput(f"{name}: {mend}; give probabilities that sum to 1")
@@ -179,9 +184,8 @@ def scaled_rows(family: Family) -> NDArray[np.float64]:
 
 def check_discount(family: Family) -> None:
     """In [0, 1); or 1 with a horizon, or where every environment surely ends."""
-    discount = family.discount
-    if not (math.isfinite(discount) and 0.0 <= discount <= 1.0):
-        raise BadInput(f"discount: is {discount}; give a number in [0, 1), or 1 with a horizon")
+    discount = check_range(family.discount)
+    check_returns(family.rewards, discount, family.horizon)
     if discount < 1.0 or family.horizon is not None:
         return
     # Loading Numba takes a while, and only this rare case needs it.
@@ -196,6 +200,32 @@ def check_discount(family: Family) -> None:
         )
 
 
+def check_range(discount: float) -> float:
+    """The discount, which is in [0, 1]."""
+    if not (math.isfinite(discount) and 0.0 <= discount <= 1.0):
+        raise BadInput(f"discount: is {discount}; give a number in [0, 1), or 1 with a horizon")
+    return discount
+
+
+def check_returns(rewards: NDArray[np.float64], discount: float, horizon: int | None) -> None:
+    """Returns are numbers that doubles can tell apart; the discount is in [0, 1]."""
+    if horizon is None and 0.0 < 1.0 - discount < _NEAREST:
+        raise BadInput(
+            f"discount: is {discount!r}, nearer to 1 than doubles can tell values apart; give at most "
+            f"{1.0 - _NEAREST!r}, or a horizon"
+        )
+    most = float(np.abs(rewards).max(initial=0.0))
+    steps = min(
+        1.0 / (1.0 - discount) if discount < 1.0 else math.inf, math.inf if horizon is None else horizon
+    )
+    # Where neither limits the steps, every episode ends by itself.
+    if not most * (steps if math.isfinite(steps) else 1.0) <= _LARGEST:
+        raise BadInput(
+            f"rewards: are as large as {most:.3g}, too large for the returns they add up to; divide all by a "
+            f"common number so that returns stay below {_LARGEST:g}"
+        )
+
+
 def _blocks(size: int) -> Iterator[slice]:
     for first in range(0, size, _BLOCK_ROWS):
         yield slice(first, min(first + _BLOCK_ROWS, size))
@@ -206,7 +236,9 @@ def _row_sums(family: Family) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     for rows in _blocks(family.rewards.size):
         starts = family.indptr[rows.start : rows.stop + 1]
         part = family.probabilities[starts[0] : starts[-1]]
-        yield rows, np.add.reduceat(part, starts[:-1] - starts[0])
+        with np.errstate(over="ignore"):
+            sums = np.add.reduceat(part, starts[:-1] - starts[0])
+        yield rows, sums
 
 
 def _where(family: Family, row: int) -> str:
@@ -218,6 +250,7 @@ def _where_entry(family: Family, entry: int) -> str:
     return _where(family, int(np.searchsorted(family.indptr, entry, side="right")) - 1)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """The value as one line of at most 60 characters, for a message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."

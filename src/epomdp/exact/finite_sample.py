@@ -75,7 +75,10 @@ def sample_and_solve(
     """
     base = posterior if isinstance(posterior, DirichletPosterior) else posterior.base
     if base.horizon is not None or not 0 < base.discount < 1:
-        raise BadInput("sample_and_solve: the posterior has a horizon or discount 1; give a discount below 1")
+        raise BadInput(
+            f"sample_and_solve: the posterior has discount {base.discount} and horizon {base.horizon}; give a "
+            f"discount above 0 and below 1, and no horizon"
+        )
     if episodes < 2 or not 0 < confidence < 1:
         raise BadInput(
             f"sample_and_solve: {episodes} episodes, confidence {confidence}; give at least 2, and one in (0, 1)"

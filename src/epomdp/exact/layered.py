@@ -88,25 +88,35 @@ def _reachable_layers(family: Family, ended: NDArray[np.bool_]) -> list[NDArray[
         ones = np.ones(rows.indices.size, dtype=np.int64)
         step = sp.csr_array((ones, rows.indices, rows.indptr[::A]), shape=(S, S))
         reach = sp.csr_array(reach + step)
+    horizon = family.horizon or 0
     layers = []
     layer = np.flatnonzero((family.initial > 0) & ~ended)
-    while layer.size and len(layers) < (family.horizon or 0):
+    while layer.size and len(layers) < horizon:
         layers.append(layer)
+        if len(layers) == S + 1:
+            # A state has come up twice, so layers go on to the horizon, about as large as so far.
+            size = sum(part.size for part in layers) / (S + 1) * horizon + 1
+            _require_layers(family, size, size * family.successors.size / S)
         following = np.zeros(S, dtype=np.bool_)
         following[reach.indices[gather_rows(reach.indptr.astype(np.int64), layer)[1]]] = True
         layer = np.flatnonzero(following & ~ended)
     return layers
 
 
+def _require_layers(family: Family, num_states: float, num_entries: float) -> None:
+    rows = family.num_environments * num_states * family.num_actions
+    require_memory(
+        40.0 * num_entries + 24.0 * rows,
+        f"family: {num_states:.9g} states with time in them",
+        "give a shorter horizon, or a discount instead of one",
+    )
+
+
 def _layer_rows(family: Family, states, times, index) -> dict[str, NDArray]:
     """The rows of all environments, each ending with the end's own."""
     A, end = family.num_actions, states.size - 1
     lengths = np.diff(family.indptr).reshape(family.rewards.shape)[:, states[:-1]].sum()
-    require_memory(
-        40.0 * lengths + 24.0 * family.num_environments * states.size * A,
-        f"family: {states.size} states with time in them",
-        "give a shorter horizon, or a discount instead of one",
-    )
+    _require_layers(family, states.size, lengths)
     starts, successors, probabilities = [np.zeros(1, dtype=np.int64)], [], []
     for m in range(family.num_environments):
         rows = ((m * family.num_states + states[:-1, None]) * A + np.arange(A)).ravel()

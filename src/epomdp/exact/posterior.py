@@ -125,6 +125,12 @@ class DirichletPosterior:
                 f"counts: state {empty[0, 0]}, action {empty[0, 1]} has no successor; give one a count"
             )
         object.__setattr__(self, "counts", counts)
+        initial = checks.as_floats("initial", self.initial)
+        if initial.shape != counts.shape[:1]:
+            raise BadInput(f"initial: has shape {initial.shape}; give (states,) = {counts.shape[:1]}")
+        object.__setattr__(self, "initial", checks.as_distribution("initial", "state", initial))
+        object.__setattr__(self, "discount", checks.check_range(checks.as_discount(self.discount)))
+        object.__setattr__(self, "horizon", checks.as_horizon(self.horizon))
         if isinstance(self.rewards, NormalGamma):
             parts = (
                 _table(f"rewards.{name}", value, counts.shape[:2], name != "mean")
@@ -309,9 +315,9 @@ def _shifts(means: list[Family]) -> NDArray[np.int64]:
 
 
 def _count(n: int) -> int:
-    if n < 1:
-        raise BadInput(f"posterior: {n} environments asked for; give at least 1")
-    return n
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+        raise BadInput(f"posterior: {n} environments asked for; give a whole number, at least 1")
+    return int(n)
 
 
 def _table(name: str, value: ArrayLike, shape: tuple[int, ...], positive: bool) -> NDArray[np.float64]:
