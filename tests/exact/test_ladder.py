@@ -10,11 +10,13 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epomdp.errors import BadInput
 from epomdp.exact.family import Family
 from epomdp.exact.guessing import argmax, best_memoryless, elimination, guessing_family
 from epomdp.exact.ladder import ladder
 from epomdp.exact.mdp import policy_values
 from epomdp.exact.pomdp import Pomdp
+from epomdp.exact.solve import solve
 
 KEYS = [
     "informed",
@@ -149,3 +151,25 @@ def test_the_sentence_says_what_is_proved():
     assert "randomness at most" in replace(found, deterministic=loose).what_it_buys()
     exact = replace(found.stochastic, bound=found.stochastic.value, certified=True)
     assert f"Memory buys {found.upper - exact.value:.4g}, " in replace(found, stochastic=exact).what_it_buys()
+
+
+def test_what_cannot_be_solved_is_said_at_once():
+    family = Family.from_arrays(np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1)), [1.0], [1.0], 0.9)
+    for wrong in ({"gap": "a"}, {"gap": 0.0}, {"time_limit": -1}, {"time_limit": "a"}):
+        with pytest.raises(BadInput, match=next(iter(wrong))):
+            ladder(family, **wrong)
+    for made in (ladder, solve):
+        with pytest.raises(BadInput, match="problem: is a NoneType"):
+            made(None)
+
+
+def test_rounding_proves_nothing():
+    """So near to a discount of 1 the rows' values are the same number, but known to hundreds only."""
+    transitions = np.full((2, 2, 2, 2), 0.5)
+    transitions[1, :, 1] = [0.9, 0.1]
+    rewards = np.arange(8.0).reshape(2, 2, 2) / 8.0
+    family = Family.from_arrays(transitions, rewards, [1.0, 0.0], [0.5, 0.5], 1.0 - 1e-9)
+    found = ladder(family, gap=1e-2, time_limit=1.0)
+    truth = 0.5 * (0.125 + 0.625) + (1e9 - 1.0) * 0.5 * (0.25 + 0.65)
+    assert found.lower <= truth <= found.upper
+    assert found.status == "time-limit" and found.upper - found.lower > 1e-2

@@ -1,5 +1,7 @@
 """What the solver returns: the policy as a controller, its tree, simulation, and files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -8,7 +10,7 @@ from epomdp.errors import BadInput
 from epomdp.exact.belief import EpistemicPOMDP
 from epomdp.exact.family import Family
 from epomdp.exact.guessing import guessing_family
-from epomdp.exact.policy_evaluation import roll_out
+from epomdp.exact.policy_evaluation import evaluate, roll_out
 from epomdp.exact.pomdp import Pomdp
 from epomdp.exact.solve import solve
 from epomdp.exact.solving.solution import Solution, extrapolate
@@ -97,6 +99,85 @@ def test_a_file_that_is_no_solution_is_refused(solution, tmp_path, damage):
     with pytest.raises(BadInput, match=r"policy\.npz") as caught:
         Solution.load(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("row_entry", 10**9),
+        ("entry_outcome", 10**9),
+        ("entry_outcome", -1),
+        ("entry_hidden", 10**6),
+        ("hidden_start", 10**6),
+        ("hidden", 10**6),
+        ("link_start", 10**6),
+        ("outcome_start", -1),
+        ("cases", -1),
+        ("start_nodes", 10**6),
+        ("start_weights", np.nan),
+        ("beliefs", -1.0),
+        ("row_reward", np.inf),
+        ("discount", 1.5),
+        ("num_hidden", 0),
+    ],
+)
+def test_numbers_that_lead_nowhere_are_refused(solution, tmp_path, name, value):
+    path = tmp_path / "policy.npz"
+    solution.save(path)
+    arrays = dict(np.load(path))
+    changed = arrays[name].copy()
+    # The last reward closes the rows and is none.
+    changed.reshape(-1)[-2 if name == "row_reward" else -1] = value
+    np.savez(path, **(arrays | {name: changed}))
+    with pytest.raises(BadInput, match=r"policy\.npz: is no saved solution") as caught:
+        Solution.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["labels", "actions", "states", "rewards", "links", "hidden", "beliefs"])
+def test_arrays_that_are_too_short_are_refused(solution, tmp_path, name):
+    path = tmp_path / "policy.npz"
+    solution.save(path)
+    arrays = dict(np.load(path))
+    np.savez(path, **(arrays | {name: arrays[name][:-1]}))
+    with pytest.raises(BadInput, match=r"policy\.npz: is no saved solution"):
+        Solution.load(path)
+
+
+def test_environments_without_weight_have_no_return():
+    family = small_family().with_weights([1.0, 0.0, 0.0])
+    returns = solve(family, gap=1e-2).environment_returns()
+    assert returns.shape == (3,) and np.isnan(returns).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 5])
+@pytest.mark.parametrize("observed", [True, False])
+def test_with_a_horizon_the_policy_takes_the_familys_own_states(horizon, observed, tmp_path):
+    family = replace(small_family((1, 3)), horizon=horizon)
+    solution = solve(family, observe_rewards=observed, gap=1e-6)
+    found = evaluate(EpistemicPOMDP(family, observed), solution)
+    assert found.lower == pytest.approx(solution.lower, abs=1e-6)
+    assert found.lower == pytest.approx(evaluate(EpistemicPOMDP(family.layered(), observed), solution).lower)
+    solution.save(tmp_path / "policy.npz")
+    again = Solution.load(tmp_path / "policy.npz")
+    rng = np.random.default_rng(0)
+    returns = []
+    for _ in range(1000):
+        m, state, total = rng.choice(3, p=family.weights), int(rng.choice([1, 3])), 0.0
+        memory = again.start(state)
+        for t in range(horizon):
+            action = again.act(state, memory)
+            reward = float(family.rewards[m, state, action])
+            total += family.discount**t * reward
+            successors, probabilities = family.row(m, state, action)
+            following = int(rng.choice(successors, p=probabilities))
+            memory = again.update(memory, state, action, reward if observed else np.nan, following)
+            state = following
+        returns.append(total)
+    error = np.std(returns, ddof=1) / np.sqrt(len(returns))
+    assert abs(np.mean(returns) - solution.lower) <= 4.5 * error + 1e-6
+    with pytest.raises(BadInput, match=r"no episode starts in state 0; starts: \[1, 3\]"):
+        again.start(0)
 
 
 def test_a_solution_is_written_into_a_folder_that_exists(solution, tmp_path):

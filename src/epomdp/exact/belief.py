@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from epomdp.errors import BadInput
 from epomdp.exact.family import Family, gather_rows
+from epomdp.exact.layered import LayeredFamily
 
 # Rewards seen in single precision are matched to the environments' own; see `same_reward`.
 REWARD_TOLERANCE = 1e-6
@@ -88,7 +89,8 @@ class EpistemicPOMDP:
 
     Attributes:
         family: the environments. One with a horizon is replaced by `family.layered()`: states have the time in
-            them, and policies act on those.
+            them, and policies act on those; of the solver's policies, which take the family's own states, `on_layers`
+            does.
         observe_rewards: whether the reward of a step, taken to be exactly `family.rewards`, is seen.
     """
 
@@ -169,6 +171,7 @@ class EpistemicPOMDP:
         It ends in an absorbing state without reward, or after `max_steps`. Only draws from `rng` are random.
         """
         family = self.family
+        policy = self.playable(policy)
         m = _draw(family.weights, rng) if environment is None else int(environment)
         ended = self.ended[m]
         state = _draw(family.initial, rng)
@@ -200,6 +203,10 @@ class EpistemicPOMDP:
             value,
             bool(ended[state]),
         )
+
+    def playable(self, policy: AdaptivePolicy) -> AdaptivePolicy:
+        """The policy for this family's states: where they have the time in them, its `on_layers` if it has one."""
+        return getattr(policy, "on_layers", policy) if isinstance(self.family, LayeredFamily) else policy
 
     def _entries(self, state: int, action: int) -> tuple[NDArray, NDArray, NDArray]:
         """Environment, successor and probability of every transition of an action, in order of environment."""

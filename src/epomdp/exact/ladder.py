@@ -14,7 +14,8 @@ from epomdp.exact.family import Family
 from epomdp.exact.mdp import optimal_values
 from epomdp.exact.memoryless import TOLERANCE, MemorylessPolicy, best_deterministic, best_stochastic
 from epomdp.exact.pomdp import Pomdp
-from epomdp.exact.solve import Solution, solve
+from epomdp.exact.solve import Solution, check_limits, check_problem, solve
+from epomdp.exact.solving.bounds import ROUNDING
 
 # Share of the time that the Bayes-optimal row may take, and of what is left after it the deterministic one.
 _BAYES_SHARE = 0.5
@@ -107,6 +108,8 @@ def ladder(
         seed: of the memoryless searches.
         callback: handed to `solve`.
     """
+    check_limits(gap, time_limit)
+    check_problem(problem)
     start = time.monotonic()
 
     def left() -> float:
@@ -128,7 +131,9 @@ def ladder(
         time_limit=None if time_limit is None else _BAYES_SHARE * left(),
         callback=callback,
     )
-    upper = min(solution.upper, informed)
+    # The other rows are exact but for rounding, which adds up over an episode: above the gap, they prove nothing.
+    rounding = ROUNDING * abs(informed) / (1.0 - problem.discount) if problem.discount < 1.0 else 0.0
+    upper = min(solution.upper, informed) if rounding <= gap else solution.upper
     deterministic = best_deterministic(
         problem,
         starts=[certainty.map_actions, certainty.mean_actions],
@@ -144,8 +149,8 @@ def ladder(
         seed=seed,
     )
     # A memoryless policy is one of those that the first row is the best of.
-    lower = max(solution.lower, stochastic.value)
-    status = "solved" if upper - lower <= gap or solution.status == "solved" else "time-limit"
+    lower = max(solution.lower, stochastic.value) if rounding <= gap else solution.lower
+    status = "solved" if upper - lower + rounding <= gap or solution.status == "solved" else "time-limit"
     seconds = time.monotonic() - start
     return Ladder(
         lower,

@@ -162,6 +162,7 @@ class _Tree:
 def _explore(pomdp: EpistemicPOMDP, policy: AdaptivePolicy, max_nodes: int) -> _Tree:
     """Breadth first from the start states; a pair is looked at again when more environments can lead to it."""
     tree, index = _Tree(), {}
+    policy = pomdp.playable(policy)
     ended = pomdp.ended
     tree.outcomes = lru_cache(maxsize=None)(pomdp.outcomes)
     queue: deque[int] = deque()

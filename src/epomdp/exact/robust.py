@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from epomdp.exact.family import Family
-from epomdp.exact.solve import NEGLIGIBLE, Run, check_limits
+from epomdp.exact.solve import NEGLIGIBLE, Run, check_limits, deadline
 from epomdp.exact.solving.bounds import family_bounds
 from epomdp.exact.solving.engine import Engine, OutOfMemory
 from epomdp.exact.solving.extract import extract_policy
@@ -51,7 +51,7 @@ class RobustSolution:
         lower: no prior makes the Bayes-optimal value less: `mixture` attains it in every environment.
         upper: the Bayes-optimal value under `prior` is at most this.
         prior: (M,) the worst prior found.
-        status: "solved", "time-limit" or "memory-limit".
+        status: "solved", "time-limit", "memory-limit" or "rounding-limit", as of `Solution`.
         seconds: taken.
         iterations: priors asked about.
         history: (n, 3) float64: seconds, lower, upper.
@@ -100,16 +100,20 @@ def robust_value(
     """
     check_limits(gap, time_limit)
     begin = time.monotonic()
-    family = family.layered() if family.horizon is not None else family
+    layers = family.layered() if family.horizon is not None else None
+    family = layers or family
     uniform = np.full(family.num_environments, 1.0 / family.num_environments)
     family = family.with_weights(uniform)
+    late = deadline(begin, time_limit)
     problem = family_problem(family, observe_rewards, uniform)
-    engine = Engine(problem, family_bounds(problem, family, _SHARE * gap), NEGLIGIBLE * gap)
+    if layers is not None:
+        problem = replace(problem, layer_states=layers.states)
+    engine = Engine(problem, family_bounds(problem, family, _SHARE * gap, late), NEGLIGIBLE * gap)
     planes = _Planes(engine)
     best, upper, ask = uniform, math.inf, uniform
     history: list[tuple[float, float, float]] = []
     status = "time-limit"
-    run = Run(engine, _SHARE * gap, begin, time_limit, None)
+    run = Run(engine, _SHARE * gap, begin, late, None)
     while True:
         try:
             engine.set_starts([ask] * len(problem.start_states))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from epomdp.errors import BadInput
 from epomdp.exact.family import Family
+from epomdp.exact.family_checks import check_returns
 from epomdp.exact.pomdp import Pomdp
-from epomdp.exact.solving.bounds import family_bounds, pomdp_bounds
+from epomdp.exact.solving.bounds import ROUNDING, family_bounds, pomdp_bounds
 from epomdp.exact.solving.engine import Engine, OutOfMemory
 from epomdp.exact.solving.finite import finish, finite_beliefs
 from epomdp.exact.solving.flat_model import pomdp_problem
@@ -31,6 +34,8 @@ _EXACT = 1e-9
 # again whenever there have been this many times as many.
 _FEW_BELIEFS = 128
 _FIRST_ATTEMPT, _NEXT_ATTEMPT = 5_000, 4
+# A gap of so many times what rounding adds up to, that shrinks by less than a hundredth in so many backups, is left.
+_ROUNDINGS, _STALLED = 16.0, 10_000
 # Trials were seen to need 10^(1/2) times the backups for a tenth of the gap; the exact mode may take a third of that.
 _ATTEMPT_SHARE = 1 / 3
 # Seconds between looks at the clock.
@@ -53,11 +58,12 @@ def solve(
     up, they are enumerated and the answer is exact, to about 1e-9. Without a time limit it is deterministic.
 
     Args:
-        problem: a family with weights, or a flat POMDP. One with a horizon is replaced by `problem.layered()`, and
-            the policy acts on the states of that.
+        problem: a family with weights, or a flat POMDP. One with a horizon is solved with the time in its states;
+            the policy keeps the time in its memory and is asked and told about the family's own states.
         observe_rewards: families: whether the reward of a step is seen.
         gap: upper minus lower bound at the start at which to stop, absolute.
-        time_limit: seconds after which to stop with the bounds reached; the preparation is not cut short.
+        time_limit: seconds after which to stop with the bounds reached; of the preparation, the informed values are
+            not cut short.
         callback: called with a `Progress` about twenty times a second.
         prior: families: (M,) weights to use in place of the family's.
 
@@ -65,18 +71,24 @@ def solve(
         BadInput: a number is out of range, or a discount of 1 where episodes may go on for ever.
     """
     check_limits(gap, time_limit)
+    check_problem(problem)
     start = time.monotonic()
+    late = deadline(start, time_limit)
     if isinstance(problem, Pomdp):
         if prior is not None:
             raise BadInput("prior: a flat POMDP has a start belief instead; change `initial`")
+        check_returns(problem.rewards, problem.discount, None)
         flat = pomdp_problem(problem)
-        engine = Engine(flat, pomdp_bounds(flat, problem, gap), NEGLIGIBLE * gap)
+        engine = Engine(flat, pomdp_bounds(flat, problem, gap, late), NEGLIGIBLE * gap)
     else:
-        family = problem.layered() if problem.horizon is not None else problem
+        layers = problem.layered() if problem.horizon is not None else None
+        family = layers or problem
         family = family if prior is None else family.with_weights(prior)
         mixed = family_problem(family, observe_rewards, family.weights)
-        engine = Engine(mixed, family_bounds(mixed, family, gap), NEGLIGIBLE * gap)
-    search = Run(engine, gap, start, time_limit, callback)
+        if layers is not None:
+            mixed = replace(mixed, layer_states=layers.states)
+        engine = Engine(mixed, family_bounds(mixed, family, gap, late), NEGLIGIBLE * gap)
+    search = Run(engine, gap, start, late, callback)
     status = search.to_the_end()
     backups = int(engine.search.counts[BACKUPS])
     seconds = time.monotonic() - start
@@ -96,10 +108,22 @@ def solve_pomdp(
 
 def check_limits(gap: float, time_limit: float | None) -> None:
     """Raise BadInput if a gap or a time limit is out of range."""
-    if not (math.isfinite(gap) and gap > 0):
-        raise BadInput(f"gap: is {gap}; give a number above 0")
-    if time_limit is not None and not time_limit >= 0:
-        raise BadInput(f"time_limit: is {time_limit}; give seconds, at least 0, or None")
+    if not (isinstance(gap, Real) and math.isfinite(gap) and gap > 0):
+        raise BadInput(f"gap: is {gap!r}; give a number above 0")
+    if time_limit is not None and not (isinstance(time_limit, Real) and time_limit >= 0):
+        raise BadInput(f"time_limit: is {time_limit!r}; give seconds, at least 0, or None")
+
+
+def check_problem(problem: Any) -> None:
+    """Raise BadInput for what is neither a family nor a POMDP."""
+    if not isinstance(problem, Family | Pomdp):
+        raise BadInput(f"problem: is a {type(problem).__name__}; give a Family or a Pomdp")
+
+
+def deadline(start: float, time_limit: float | None) -> Callable[[], bool]:
+    """Whether the time is up: a function, of a start on the clock `time.monotonic`."""
+    end = math.inf if time_limit is None else start + time_limit
+    return lambda: time.monotonic() >= end
 
 
 class Run:
@@ -110,21 +134,18 @@ class Run:
         engine: Engine,
         gap: float,
         start: float,
-        time_limit: float | None,
+        late: Callable[[], bool],
         callback: Callable[[Progress], Any] | None,
     ) -> None:
         self.engine = engine
         values = float(np.abs(engine.search.informed).max(initial=1.0))
         self.exact = _EXACT * max(1.0, values)
-        # Nothing closer than rounding can be asked for.
-        self.gap = max(gap, 1e-2 * self.exact)
-        self.start, self.callback = start, callback
-        self.deadline = math.inf if time_limit is None else start + time_limit
+        discount = engine.problem.model.discount
+        steps = 1.0 / (1.0 - discount) if discount < 1.0 else 1.0
+        self.rounding = max(self.exact, _ROUNDINGS * ROUNDING * values * steps)
+        self.gap = gap
+        self.start, self.late, self.callback = start, late, callback
         self.history: list[tuple[float, float, float]] = []
-
-    def late(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() >= self.deadline
 
     def to_the_end(self, exactly: bool = True) -> str:
         """Search until the gap is closed or time or memory is up: the status of the solution.
@@ -133,12 +154,14 @@ class Run:
             exactly: whether the exact mode may be used; what it attains is no alpha vector.
         """
         try:
-            if (exactly and self._finish(_FEW_BELIEFS)) or self._search(exactly):
-                return "solved"
+            done = (exactly and self._finish(_FEW_BELIEFS)) or self._search(exactly)
         except OutOfMemory:
             self._record()
             return "memory-limit"
-        return "time-limit"
+        lower, upper = self.engine.bounds
+        if done or upper - lower <= self.gap + ROUNDING * max(abs(lower), abs(upper)):
+            return "solved"
+        return "time-limit" if self.late() else "rounding-limit"
 
     def _finish(self, most_nodes: int) -> bool:
         done = finish(self.engine, min(self.gap, self.exact), most_nodes, self.late)
@@ -149,12 +172,13 @@ class Run:
     def _search(self, exactly: bool) -> bool:
         engine, problem = self.engine, self.engine.problem
         attempt = _FIRST_ATTEMPT if exactly else 2**62
-        size = 16
+        size, check = 16, _STALLED
         done = engine.run(self.gap, 0)
+        before = self._ahead()
         self._record()
         while not done and not self.late():
             begin = time.monotonic()
-            limit = attempt - int(engine.search.counts[BACKUPS])
+            limit = min(attempt, check) - int(engine.search.counts[BACKUPS])
             done = engine.run(self.gap, min(size, limit))
             size = _resize(size, time.monotonic() - begin)
             self._record()
@@ -163,6 +187,10 @@ class Run:
                 if few and self._finish(int(_ATTEMPT_SHARE * attempt * math.sqrt(self._ahead()))):
                     return True
                 attempt = attempt * _NEXT_ATTEMPT if few else 2**62
+            if engine.search.counts[BACKUPS] >= check:
+                if 0.99 * before < self._ahead() and self._ahead() * self.gap <= self.rounding:
+                    break
+                before, check = self._ahead(), int(engine.search.counts[BACKUPS]) + _STALLED
         return done
 
     def _ahead(self) -> float:

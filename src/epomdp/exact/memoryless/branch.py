@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from epomdp.exact.compiled import compiled
 from epomdp.exact.mdp import optimal_values
+from epomdp.exact.memoryless.box_kernels import MOST_SWEEPS
 from epomdp.exact.occupancy import MemorylessReturn
 
 # Beyond this many transition entries even one node is slow, and no tree of a useful size can be searched.
@@ -131,8 +132,7 @@ def _restricted_values(
     M, N, A = rewards.shape
     bound = 0.0
     for m in range(M):
-        change = np.inf
-        while change > tolerance and weights[m] > 0.0:
+        for _ in range(MOST_SWEEPS if weights[m] > 0.0 else 0):
             change = 0.0
             # Time, where it is a part of the state, grows with the index: backwards, one sweep is enough.
             for s in range(N - 1, -1, -1):
@@ -153,6 +153,8 @@ def _restricted_values(
                 if best < values[m, s]:
                     change = max(change, values[m, s] - best)
                     values[m, s] = best
+            if change <= tolerance:
+                break
         for s in range(N):
             bound += weights[m] * initial[s] * values[m, s]
     return bound

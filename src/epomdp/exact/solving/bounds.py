@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from epomdp.exact import mdp
 from epomdp.exact.compiled import compiled, share_out
-from epomdp.exact.family import Family
+from epomdp.exact.family import Family, gather_rows
 from epomdp.exact.pomdp import Pomdp
 from epomdp.exact.solving.model import Problem
 
@@ -19,6 +21,14 @@ _PAIRS_PER_THREAD = 20_000
 # Most values of memoryless policies to keep, and most entries to pass over in finding those of one policy.
 _MOST_VALUES = 2**22
 _MOST_ENTRIES = 2**29
+# Entries to pass over, of all policies together, between looks at the clock.
+_SLICE = 2**24
+# Sweeps of the fast informed bound at most, and between looks at the clock.
+_MOST_INFORMED_SWEEPS, _INFORMED_SLICE = 1000, 20
+# Relative rounding of one step of look-ahead. It adds up over an episode as any other error does.
+ROUNDING = 2.0**-50
+# Up to so many pairs, policies whose values settle slowly are solved for instead.
+_MOST_SOLVED_PAIRS = 1000
 
 
 class FirstBounds(NamedTuple):
@@ -40,13 +50,21 @@ class FirstBounds(NamedTuple):
     floor: float
 
 
-def family_bounds(problem: Problem, family: Family, accuracy: float) -> FirstBounds:
+def never() -> bool:
+    """No time limit."""
+    return False
+
+
+def family_bounds(
+    problem: Problem, family: Family, accuracy: float, late: Callable[[], bool] = never
+) -> FirstBounds:
     """Informed values, and those of the environments' optimal policies (Peron et al. 2017) and blind ones.
 
     Args:
         problem: the family's own.
         family: without a horizon.
         accuracy: error below that the memoryless values may have; the informed ones are solved for.
+        late: whether the time is up; the memoryless values are then as good as they have become.
     """
     M, S, A = family.rewards.shape
     pair_start = problem.model.pair_start
@@ -55,6 +73,8 @@ def family_bounds(problem: Problem, family: Family, accuracy: float) -> FirstBou
     values = mdp.optimal_values(family)[problem.pair_hidden, state]
     weights = family.weights[problem.pair_hidden]
     best, mean_policy, over, short = _look_ahead(problem, values, weights)
+    rounding = ROUNDING * float(np.abs(values).max())
+    over, short = over + rounding, short + rounding
     problem.model.rows["bound"] += over * steps
     table = np.repeat(mean_policy[None], M, axis=0)
     table[problem.pair_hidden, state] = best
@@ -63,25 +83,31 @@ def family_bounds(problem: Problem, family: Family, accuracy: float) -> FirstBou
     floor = steps * min(0.0, float(family.rewards.min()))
     corner = values - short * steps
     owners = np.concatenate([[-1], likely, np.full(A, -1)])
-    policies, attained = _memoryless(problem, policies, owners, corner, steps, floor, accuracy)
+    policies, attained = _memoryless(problem, policies, owners, corner, steps, floor, accuracy, late)
     return FirstBounds(values + over * steps, corner, policies, attained, floor)
 
 
-def pomdp_bounds(problem: Problem, pomdp: Pomdp, accuracy: float) -> FirstBounds:
+def pomdp_bounds(
+    problem: Problem, pomdp: Pomdp, accuracy: float, late: Callable[[], bool] = never
+) -> FirstBounds:
     """The fast informed bound (Hauskrecht 2000) from that of seeing the state, and blind policies' values."""
     steps = 1.0 / (1.0 - pomdp.discount)
     values = mdp.optimal_values(_seen_states(pomdp))[0][problem.pair_hidden]
     _, mean_policy, over, _ = _look_ahead(problem, values, np.ones(len(values)))
+    over += ROUNDING * float(np.abs(values).max())
     problem.model.rows["bound"] += over * steps
     widest = int(np.diff(problem.model.outcome_start).max())
     totals = np.zeros((widest, problem.num_actions))
-    _fast_informed(problem.model, problem.num_actions, 0.01 * accuracy, 1000, totals)
+    for _ in range(0, _MOST_INFORMED_SWEEPS, _INFORMED_SLICE):
+        args = (problem.model, problem.num_actions, 0.01 * accuracy, _INFORMED_SLICE, totals)
+        if _fast_informed(*args) or late():
+            break
     informed = np.empty(len(values))
     _best_bounds(problem.model, problem.num_actions, informed)
     policies = np.concatenate([mean_policy[None], _blind(problem.num_actions, len(mean_policy))])
     floor = steps * min(0.0, float(pomdp.rewards.min()))
     owners = np.full(len(policies), -1)
-    policies, attained = _memoryless(problem, policies, owners, values, steps, floor, accuracy)
+    policies, attained = _memoryless(problem, policies, owners, values, steps, floor, accuracy, late)
     return FirstBounds(informed, np.empty(0), policies, attained, floor)
 
 
@@ -177,7 +203,9 @@ def _look_ahead_range(model, num_actions, values, weights, first_state, last_sta
 
 @compiled
 def _fast_informed(model, num_actions, tolerance, max_sweeps, totals):
-    """Lower the rows' bounds in place towards the fast informed bound; valid after any sweep from a valid bound.
+    """Lower the rows' bounds in place towards the fast informed bound; whether they moved by the tolerance at most.
+
+    Valid after any sweep from a valid bound.
 
     alpha_a(x, y) = R(x, a, y) + discount sum_o max_a' sum_y' L_o(y, y') alpha_a'(x_o, y').
     """
@@ -210,7 +238,8 @@ def _fast_informed(model, num_actions, tolerance, max_sweeps, totals):
                     change = max(change, rows[row].bound - new)
                     rows[row].bound = new
         if change <= tolerance:
-            break
+            return True
+    return False
 
 
 @compiled
@@ -227,12 +256,14 @@ def _best_bounds(model, num_actions, values):
                 )
 
 
-def _memoryless(problem: Problem, policies, owners, values, steps: float, floor: float, accuracy: float):
+def _memoryless(
+    problem: Problem, policies, owners, values, steps: float, floor: float, accuracy: float, late
+):
     """As many of the policies (K, X) as there is room for, and values (K, pairs) that they attain.
 
     A policy is the best one of environment `owners[k]`, where that is not -1, and has its `values` (pairs,) there.
     """
-    model = problem.model
+    model, A = problem.model, problem.num_actions
     pairs = len(values)
     policies = policies[: max(1, _MOST_VALUES // pairs)]
     attained = np.zeros((len(policies), pairs))
@@ -241,28 +272,50 @@ def _memoryless(problem: Problem, policies, owners, values, steps: float, floor:
     # Backwards from where most can be had; the states' order matters for the number of sweeps only.
     sums = np.concatenate([[0.0], np.cumsum(values)])[model.pair_start]
     order = np.argsort(-np.diff(sums) / np.maximum(1, np.diff(model.pair_start)), kind="stable")
-    max_sweeps = max(10, _MOST_ENTRIES * problem.num_actions // len(model.entries))
     rise, fall = 5.0 * accuracy / steps, 0.01 * accuracy / steps
+    settled = np.zeros(len(policies), dtype=np.bool_)
+    sweeps = 1 + _SLICE * A // (len(policies) * len(model.entries))
+    least = 1 + _PAIRS_PER_THREAD // pairs
 
-    def evaluate(first: int, last: int) -> None:
-        _evaluate(
-            model,
-            problem.num_actions,
-            policies,
-            order,
-            steps,
-            floor,
-            rise,
-            fall,
-            max_sweeps,
-            first,
-            last,
-            attained,
-        )
+    def sweep(first: int, last: int) -> None:
+        _sweep(model, A, policies, order, rise, fall, sweeps, first, last, attained, settled)
 
-    share_out(evaluate, len(policies), 1 + _PAIRS_PER_THREAD // pairs)
+    def finish(first: int, last: int) -> None:
+        _take_off(model, A, policies, steps, floor, first, last, attained)
+
+    for _ in range(0, max(10, _MOST_ENTRIES * A // len(model.entries)), sweeps):
+        share_out(sweep, len(policies), least)
+        if settled.all() or late():
+            break
+        if pairs <= _MOST_SOLVED_PAIRS and model.discount < 1.0:
+            for k in np.flatnonzero(~settled):
+                if not late():
+                    attained[k] = _solved(problem, policies[k], attained[k])
+            break
+    share_out(finish, len(policies), least)
     np.copyto(attained, values, where=own)
     return policies, attained
+
+
+def _solved(problem: Problem, policy: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(pairs,) values of a memoryless policy (X,) by sparse LU; `values` where doubles cannot tell them."""
+    model, A = problem.model, problem.num_actions
+    sizes = np.diff(model.pair_start)
+    state = np.repeat(np.arange(len(sizes)), sizes)
+    pairs = np.arange(len(values))
+    rows = (A - 1) * model.pair_start[state] + policy[state] * sizes[state] + pairs
+    entry_start, entry = gather_rows(model.rows["entry"], rows)
+    entries = model.entries[entry]
+    source = np.repeat(pairs, np.diff(entry_start))
+    successor = model.successors[model.outcome_start[state * A + policy[state]][source] + entries["outcome"]]
+    target = model.pair_start[successor] + entries["hidden"]
+    chain = sp.csc_array((entries["probability"], (source, target)), shape=(len(pairs), len(pairs)))
+    try:
+        factors = sp.linalg.splu((sp.eye_array(len(pairs)) - model.discount * chain).tocsc())
+    except RuntimeError:
+        return values
+    found = factors.solve(model.rows["reward"][rows])
+    return found if np.isfinite(found).all() else values
 
 
 @compiled
@@ -278,17 +331,16 @@ def _policy_lookahead(model, num_actions, action, x, y, values):
 
 
 @compiled
-def _evaluate(
-    model, num_actions, policies, order, steps, floor, most_rise, most_fall, max_sweeps, first, last, attained
+def _sweep(
+    model, num_actions, policies, order, most_rise, most_fall, max_sweeps, first, last, attained, settled
 ):
-    """Gauss-Seidel from 0 until the values rise and fall no more; then what they may still fall is taken off.
-
-    If T v >= v - d, then V >= v - d * steps: what is returned is attained, converged or not.
-    """
+    """Gauss-Seidel until the values rise and fall no more, which `settled` tells, or the sweeps are used up."""
     pair_start = model.pair_start
     for k in range(first, last):
         values = attained[k]
         for _ in range(max_sweeps):
+            if settled[k]:
+                break
             rise, fall = 0.0, 0.0
             for x in order:
                 for y in range(pair_start[x + 1] - pair_start[x]):
@@ -296,12 +348,23 @@ def _evaluate(
                     rise = max(rise, new - values[pair_start[x] + y])
                     fall = max(fall, values[pair_start[x] + y] - new)
                     values[pair_start[x] + y] = new
-            if rise <= most_rise and fall <= most_fall:
-                break
-        short = 0.0
-        for x in order:
+            settled[k] = rise <= most_rise and fall <= most_fall
+
+
+@compiled
+def _take_off(model, num_actions, policies, steps, floor, first, last, attained):
+    """Take off what the values may still fall.
+
+    If T v >= v - d, then V >= v - d * steps: what is left is attained, converged or not.
+    """
+    pair_start = model.pair_start
+    for k in range(first, last):
+        values = attained[k]
+        short, largest = 0.0, 0.0
+        for x in range(pair_start.shape[0] - 1):
             for y in range(pair_start[x + 1] - pair_start[x]):
                 new = _policy_lookahead(model, num_actions, policies[k, x], x, y, values)
                 short = max(short, values[pair_start[x] + y] - new)
+                largest = max(largest, abs(new))
         for pair in range(values.shape[0]):
-            values[pair] = max(floor, values[pair] - short * steps)
+            values[pair] = max(floor, values[pair] - (short + ROUNDING * largest) * steps)

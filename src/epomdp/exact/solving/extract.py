@@ -49,6 +49,8 @@ def extract_policy(engine: Engine, alphas: NDArray[np.int32] | None = None) -> S
         beliefs=np.concatenate([_spread(problem, search, node) for node in roots]),
         discount=problem.model.discount,
         static=problem.static,
+        num_hidden=problem.num_hidden,
+        layer_states=problem.layer_states,
         **_case_arrays(problem, case),
     )
 

@@ -13,6 +13,8 @@ from epomdp.exact.solving.nodes import expand, open_node, part, refresh_lower, r
 from epomdp.exact.solving.records import FULL, LOWER, NODES, UPDATES, UPPER
 from epomdp.exact.solving.search import evaluate
 
+# A pass shrinks the gap by the discount at least; near 1 that takes too many.
+_MOST_PASSES = 200_000
 _CLOSED, _FULL, _STUCK, _MOVING = range(4)
 
 
@@ -34,7 +36,9 @@ def finish(engine: Engine, gap: float, most_nodes: int, stop: Callable[[], bool]
     """
     queue = np.empty(most_nodes, dtype=np.int32)
     problem = engine.problem
-    while engine.search.counts[NODES] <= most_nodes and not (stop is not None and stop()):
+    for _ in range(_MOST_PASSES):
+        if engine.search.counts[NODES] > most_nodes or (stop is not None and stop()):
+            return False
         code = _pass(problem.model, engine.search, problem.num_actions, queue, gap)
         if code == _FULL and engine.search.counts[FULL]:
             engine.grow()

@@ -51,6 +51,7 @@ def pomdp_problem(pomdp: Pomdp) -> Problem:
         model,
         A,
         False,
+        S,
         np.concatenate(members).astype(np.int32),
         labels.astype(np.int32),
         np.full(len(labels), np.nan),

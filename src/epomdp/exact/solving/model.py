@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -55,23 +55,28 @@ class Problem:
         model: the flat arrays.
         num_actions: A.
         static: whether the hidden part never changes (families): y' and y name the same environment.
+        num_hidden: M environments (families) or S states (POMDPs), those that cannot be hidden included.
         pair_hidden: (pairs,) int32, the environment (families) or the state (POMDPs) of each pair.
         outcome_label: (outcomes,) int32, the next state (families) or the observation (POMDPs).
         outcome_reward: (outcomes,) float64, the observed reward; NaN where rewards are not observed.
         start_states: (R,) int64, observed states in which an episode may start.
         start_weights: (R,) float64, their probabilities.
         start_beliefs: R arrays, the belief over the hidden values at each start.
+        layer_states: (X,) int64, where a horizon was put into the states, the state that each had before, -1 for the
+            end; empty otherwise.
     """
 
     model: Model
     num_actions: int
     static: bool
+    num_hidden: int
     pair_hidden: NDArray[np.int32]
     outcome_label: NDArray[np.int32]
     outcome_reward: NDArray[np.float64]
     start_states: NDArray[np.int64]
     start_weights: NDArray[np.float64]
     start_beliefs: tuple[NDArray[np.float64], ...]
+    layer_states: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def hidden(self, x: int) -> NDArray[np.int32]:
         """Environments or states behind the hidden values of observed state x."""
@@ -140,6 +145,7 @@ def family_problem(family: Family, observe_rewards: bool, weights: NDArray[np.fl
         Model(pair_start, rows, entries, outcome_start, successors, family.discount),
         A,
         True,
+        M,
         pair_hidden,
         successors,
         label_reward[keep] if observe_rewards else np.full(len(keep), np.nan),

@@ -21,12 +21,13 @@ from epomdp.exact.solving.tree import DecisionNode, decision_tree
 class Solution:
     """Bounds on the Bayes-optimal value of a problem at the start, and a policy that attains the lower one.
 
-    It is itself a policy, the one in `policy`: see `epomdp.exact.belief.AdaptivePolicy`.
+    It is itself a policy, the one in `policy`: see `epomdp.exact.belief.AdaptivePolicy`. Its states are those of the
+    family; with a horizon too, where the memory keeps the time.
 
     Attributes:
         lower, upper: certified bounds.
-        status: "solved" if the gap asked for was reached; else "time-limit", or "memory-limit" where the arrays
-            would not have fitted into the memory.
+        status: "solved" if the gap asked for was reached; else "time-limit", "memory-limit" where the arrays
+            would not have fitted into the memory, or "rounding-limit" where doubles let the bounds come no closer.
         seconds: taken, preparation included.
         iterations: beliefs backed up by the search.
         history: (n, 3) float64: seconds, lower, upper.
@@ -51,6 +52,11 @@ class Solution:
         return cast(SolvedPolicy, self._source)
 
     @property
+    def on_layers(self) -> SolvedPolicy:
+        """The policy for the states of `family.layered()`: see `SolvedPolicy.on_layers`."""
+        return self.policy.on_layers
+
+    @property
     def gap(self) -> float:
         """Upper minus lower bound."""
         return self.upper - self.lower
@@ -73,7 +79,7 @@ class Solution:
         For a flat POMDP: by start state, NaN where no episode starts.
         """
         policy = self.policy
-        total = np.full(int(policy.hidden.max()) + 1, np.nan)
+        total = np.full(policy.num_hidden, np.nan)
         for n, weight in zip(policy.start_nodes, policy.start_weights, strict=True):
             hidden = policy.hidden_of(int(n))
             total[hidden] = np.nan_to_num(total[hidden]) + weight * policy.values_of(int(n))
@@ -108,6 +114,8 @@ class Solution:
 
     def tree(self, depth: int = 5, least_probability: float = 0.01) -> list[DecisionNode]:
         """The policy as a decision tree for each start; `str()` of one is its picture in text.
+
+        With a horizon its states are those of `family.layered()`, which tell the time.
 
         Args:
             depth: decisions.
