@@ -24,7 +24,7 @@ POINTS = 10  # of a learning curve
 SHOWN = {
     "ppo": ("sampled", "greedy", "elimination", "backtracking"),
     "ppo-entropy": ("sampled",),
-    "unlinked": ("linked", "greedy", "backtracking"),
+    "unlinked": ("linked", "greedy"),
     "leep-mean": ("linked",),
     "leep": ("linked", "greedy", "elimination", "backtracking"),
 }

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-EPISODES = 2
-"""Episodes of each policy in each context."""
+EPISODES = 1
+"""Episodes of each policy in each context: there are many contexts."""
 
 
 @dataclass(frozen=True, eq=False)
