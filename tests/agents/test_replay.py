@@ -16,8 +16,8 @@ N, T, ROWS, LIMIT, GAMMA = 3, 4, 12, 5, 0.9
 OBSERVATION = jax.ShapeDtypeStruct((2, 1), jnp.uint8)
 
 
-def history(seed, rollouts):
-    """Episodes of N environments that terminate at random and are truncated at step LIMIT, as one long rollout."""
+def history(seed, rollouts, terminations=None):
+    """Episodes of N environments that terminate at random, or at given times, and are truncated at step LIMIT."""
     rng = np.random.default_rng(seed)
     steps = rollouts * T
     rows = {
@@ -37,7 +37,7 @@ def history(seed, rollouts):
             age, then = age + 1, rng.integers(0, 256, (2, 1))
             observation[t, n], following[t, n] = now, then
             rows["action"][t, n], rows["reward"][t, n] = rng.integers(0, 4), rng.normal()
-            rows["terminated"][t, n] = rng.random() < 0.15
+            rows["terminated"][t, n] = rng.random() < 0.15 if terminations is None else t in terminations
             rows["truncated"][t, n] = age == LIMIT and not rows["terminated"][t, n]
             over = rows["terminated"][t, n] or rows["truncated"][t, n]
             age, now = (0, rng.integers(0, 256, (2, 1))) if over else (age, then)
@@ -97,6 +97,14 @@ def test_the_histories_hold_both_ends_so_that_the_test_above_can_fail():
     assert past.terminated[-ROWS:].any() and past.truncated[-ROWS:].any()
     crossed = past.truncated[:-1, :, None, None] & (past.next_observation[:-1] != past.observation[1:])
     assert crossed[-ROWS:].any()
+
+
+def test_the_last_observation_of_a_truncated_episode_outlives_every_later_one():
+    """Truncations at steps 4 and 15, as far apart as the replay is long, each the first or last of its stretch."""
+    past = history(0, 4, terminations={6, 10})
+    assert set(np.flatnonzero(past.truncated[:, 0])) == {4, 15}
+    drawn = at(filled(past, 4), jnp.full(N, 4), jnp.arange(N), 1)
+    np.testing.assert_array_equal(drawn.successor, past.next_observation[4])
 
 
 def test_draws_are_uniform_over_what_is_alive():
