@@ -230,3 +230,9 @@ def test_transitions_outside_the_problem_are_named(transition):
     agent = Bamcp(1.0, np.zeros((3, 2)), 0.9)
     with pytest.raises(BadInput, match="does not exist"):
         agent.update(*transition)
+
+
+@pytest.mark.parametrize("wrong", [{"prior": "x"}, {"rewards": "x"}])
+def test_words_are_no_numbers(wrong):
+    with pytest.raises(BadInput, match=r"Bamcp: \w+: holds .* values; give real numbers"):
+        Bamcp(**({"prior": 1.0, "rewards": np.zeros((2, 2)), "discount": 0.5} | wrong))

@@ -91,7 +91,7 @@ def test_impossible_observations_end_in_the_fallback():
     ("change", "settings", "message"),
     [
         ({"horizon": 5}, {}, "horizon"),
-        ({"discount": 0.0}, {}, "discount"),
+        ({"discount": 0.0}, {}, "has discount 0.0 and horizon None"),
         ({}, {"episodes": 1}, "1 episodes"),
         ({}, {"confidence": 1.0}, "confidence 1"),
         ({}, {"n": 0}, "at least 1"),
