@@ -10,6 +10,7 @@ arm. Stopped runs go on where they were when the command is given again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ COLOURS = {
 }
 
 
-def arms(game: str, steps: int | None) -> dict[str, Arm]:
-    """All that is trained in one game."""
+def arms(game: str, steps: int | None, names: Sequence[str] = tuple(SHOWN)) -> dict[str, Arm]:
+    """What is trained in one game."""
     from epomdp import problems
 
     total = problems.entry(game).steps if steps is None else steps
@@ -65,11 +66,10 @@ def arms(game: str, steps: int | None) -> dict[str, Arm]:
         "leep-mean": Arm("leep-mean", game, "leep-mean", common, SHOWN["leep-mean"]),
         "ppo-entropy": Arm("ppo-entropy", game, "ppo", common | entropy, SHOWN["ppo-entropy"]),
     }
-    assert found.keys() == SHOWN.keys()
-    return found
+    return {name: found[name] for name in names}
 
 
-def records(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, dict[str, Any]]:
+def records(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str, dict[str, Any]]:
     """ "arm policy" -> split -> one `Episodes` a seed; also uniform random play in the same levels."""
     from epomdp import problems
     from epomdp import train as training
@@ -77,7 +77,7 @@ def records(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, d
     from epomdp.evaluate import evaluate
 
     found: dict[str, dict[str, Any]] = {}
-    for name, arm in arms(game, steps).items():
+    for name, arm in made.items():
         played = evaluations(root, arm, seeds)
         for policy in SHOWN[name]:
             found[f"{name} {policy}"] = {
@@ -95,7 +95,7 @@ def records(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, d
     for name, policy in untrained.items():
         found[name] = {"train": [], "test": []}
         for seed in range(seeds):
-            _, setup, _ = training.load(arms(game, steps)["ppo"].folder(root, seed))
+            _, setup, _ = training.load(next(iter(made.values())).folder(root, seed))
             for split in ("train", "test"):
                 part = getattr(setup.parts, split)
                 episodes = evaluate(env, policy, (), part, episodes=EPISODES, seed=seed)
@@ -103,11 +103,11 @@ def records(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, d
     return found
 
 
-def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, Any]:
+def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
     """Scores of every policy, the answers to the questions, early stopping, and the curves of one game."""
     from epomdp import statistics
 
-    played = records(root, game, steps, seeds)
+    played = records(root, game, made, seeds)
     scores = {}
     for name, splits in played.items():
         scores[name] = {
@@ -120,6 +120,8 @@ def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str,
         }
     answers = {}
     for question, pair in QUESTIONS.items():
+        if not played.keys() >= set(pair):
+            continue
         first, second = (played[name]["test"] for name in pair)
         estimate = statistics.difference(
             [e.returns for _, e in first],
@@ -127,16 +129,18 @@ def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str,
             ids=([ids for ids, _ in first], [ids for ids, _ in second]),
         )
         answers[question] = estimate.to_json()
-    found = {name: curves(root, arm, seeds) for name, arm in arms(game, steps).items()}
+    found = {name: curves(root, arm, seeds) for name, arm in made.items()}
     stopped = {name: stopped_early(curve) for name, curve in found.items()}
-    pairs = {"ppo": stopped["ppo"], "unlinked": stopped["unlinked"]}
-    last = [test[-1] for test in found["leep"]["test"]]
-    early = {
-        f"LEEP against {name}, both stopped early": paired(stopped["leep"], held)
-        for name, held in pairs.items()
-    }
-    early["LEEP against PPO with one member's steps"] = paired(last, after_share(found["ppo"], 1 / MEMBERS))
-    return {"seeds": seeds, "scores": scores, "answers": answers | early, "stopped": stopped, "curves": found}
+    if "leep" in made:
+        for other in made.keys() & {"ppo", "unlinked"}:
+            question = f"LEEP against {other}, both stopped early"
+            answers[question] = paired(stopped["leep"], stopped[other])
+    if made.keys() >= {"leep", "ppo"}:
+        last = [test[-1] for test in found["leep"]["test"]]
+        answers["LEEP against PPO with one member's steps"] = paired(
+            last, after_share(found["ppo"], 1 / MEMBERS)
+        )
+    return {"seeds": seeds, "scores": scores, "answers": answers, "stopped": stopped, "curves": found}
 
 
 def stopped_early(curve: dict[str, list[list[float]]]) -> list[float]:
@@ -220,6 +224,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("figure5-runs"), help="folder of the runs")
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
+    parser.add_argument("--arms", nargs="+", choices=list(SHOWN), default=list(SHOWN))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--maze-seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
@@ -230,9 +235,10 @@ def main() -> None:
 
     seeds = {game: options.maze_seeds if game == "maze" else options.seeds for game in options.games}
     # Arm by arm over the games, so that a first comparison of all games is there early.
-    by_game = {game: list(arms(game, options.steps).values()) for game in options.games}
-    finish(options.out, {arm: seeds[arm.env] for row in zip(*by_game.values(), strict=True) for arm in row})
-    report = {game: summarise(options.out, game, options.steps, seeds[game]) for game in options.games}
+    by_game = {game: arms(game, options.steps, options.arms) for game in options.games}
+    rows = zip(*(made.values() for made in by_game.values()), strict=True)
+    finish(options.out, {arm: seeds[arm.env] for row in rows for arm in row})
+    report = {game: summarise(options.out, game, made, seeds[game]) for game, made in by_game.items()}
     files.write_json(options.data, report)
     draw(report, options.picture)
     show(report)
