@@ -1,6 +1,6 @@
-"""What the board games share: levels from seeds, binary planes, views, moves, and how an episode ends.
+"""What the board games share: levels from seeds, planes, views, moves, and how an episode ends.
 
-A board game is seen from above, whole, as a stack of at most eight binary planes. Its context is the level
+A board game is seen from above, whole, as a stack of at most nine planes of small numbers. Its context is the level
 itself, a dictionary of small arrays that `generate` makes from a seed; `reset` only starts an episode in it.
 """
 
