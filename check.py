@@ -15,7 +15,7 @@ def steps(site: str, pytest_arguments: list[str]) -> dict[str, list[str]]:
         "format": ["ruff", "format", "--check", "."],
         "types": ["pyright", "--pythonpath", sys.executable],
         "documentation": ["mkdocs", "build", "--strict", "--site-dir", site],
-        "tests": ["pytest", "-rs", *pytest_arguments],
+        "tests": ["pytest", "-rs", "--numprocesses=2", "--dist=loadfile", *pytest_arguments],
     }
 
 
