@@ -39,33 +39,35 @@ def trained(steps: int | None) -> dict[str, Arm]:
     return {"ppo": found["ppo"], "leep": found["leep"], "dqn": dqn}
 
 
-def numbers(steps: int | None, seeds: int) -> dict[str, tuple[Arm, int]]:
-    """Each arm with its number of seeds: DQN, which only shows that it loops as well, has three at most."""
-    return {name: (arm, min(seeds, 3) if name == "dqn" else seeds) for name, arm in trained(steps).items()}
+def numbers(steps: int | None, seeds: int, dqn_seeds: int) -> dict[str, tuple[Arm, int]]:
+    """Each arm with its number of seeds, if any; DQN only shows that it loops as well."""
+    counts = {"ppo": seeds, "leep": seeds, "dqn": dqn_seeds}
+    return {name: (arm, counts[name]) for name, arm in trained(steps).items() if counts[name]}
 
 
-def loops(root: Path, steps: int | None, seeds: int) -> dict[str, Any]:
+def loops(root: Path, made: dict[str, tuple[Arm, int]], seeds: int) -> dict[str, Any]:
     """How often greedy policies fail in loops, and what the others make of the same levels."""
     from epomdp import results
 
-    played = {name: evaluations(root, arm, count) for name, (arm, count) in numbers(steps, seeds).items()}
+    played = {name: evaluations(root, arm, count) for name, (arm, count) in made.items()}
     records = {
         f"{name} {policy}": [e.episodes[policy]["test"] for e in found]
         for name, found in played.items()
         for policy in (*SHOWN.get(name, ()), *(("greedy",) if name == "dqn" else ()))
     }
     report: dict[str, Any] = {"seeds": seeds, "policies": {}, "recovered": {}}
-    for name in LABELS:
+    labels = [name for name in LABELS if name in records]
+    for name in labels:
         arm, policy = name.split()
         report["policies"][name] = results.scores(played[arm], policy)
-    for name in ("dqn greedy", "ppo greedy", "leep greedy"):
+    for name in [name for name in labels if name.endswith("greedy")]:
         failed = [~e.solved for e in records[name]]
         looped = [lost & (e.repeats > 0) for lost, e in zip(failed, records[name], strict=True)]
         report["policies"][name]["failed_in_loops"] = float(
             sum(map(np.sum, looped)) / sum(map(np.sum, failed))
         )
     stuck = [(~e.solved & (e.repeats > 0)).all(axis=1) for e in records["ppo greedy"]]
-    for name in LABELS:
+    for name in labels:
         if name != "ppo greedy":
             solved = [e.solved[lost].mean() for e, lost in zip(records[name], stuck, strict=False)]
             report["recovered"][name] = {
@@ -128,14 +130,16 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("figure5-runs"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--dqn-seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
     parser.add_argument("--page", type=Path, default=Path("figure2.html"))
     parser.add_argument("--data", type=Path, default=Path("figure2.json"))
     options = parser.parse_args()
     from epomdp import files
 
-    finish(options.out, dict(numbers(options.steps, options.seeds).values()))
-    report = loops(options.out, options.steps, options.seeds)
+    made = numbers(options.steps, options.seeds, options.dqn_seeds)
+    finish(options.out, dict(made.values()))
+    report = loops(options.out, made, options.seeds)
     files.write_json(options.data, report)
     write_page(options.out, options.steps, report, options.page)
     for name, scores in report["policies"].items():
