@@ -154,7 +154,7 @@ def test_evaluate_reports_the_object_of_the_contract(capsys, trained):
     report = json.loads(out)
     assert status == 0 and out.count("\n") == 1
     assert (report["agent"], report["env"], report["steps"]) == ("leep", "guess", 256)
-    assert set(report["policies"]) == {"linked", "greedy", "elimination"}
+    assert set(report["policies"]) == {"linked", "greedy", "elimination", "backtracking"}
     for scores in (report, *report["policies"].values()):
         for split, contexts in (("train", 12), ("test", 20)):
             assert {"mean", "interval", "iqm", "solve_rate", "contexts", "episodes", "seeds"} <= scores[
