@@ -100,22 +100,19 @@ class Learner(NamedTuple):
 Metrics = dict[str, Float[Array, ""]]
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
-    """Adam (epsilon 1e-5) on gradients clipped by their global norm, over all weights as one vector."""
-    return optax.flatten(
-        optax.chain(
-            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5)
-        )
-    )
-
-
 def init(config: Config, env: Environment, key: Array) -> Learner:
     """A fresh network, its copy, and an empty replay."""
     board = networks.choose(config.network, env.observation, config.channels) == "board"
     channels = config.channels if board else ()
     online: Params = ActorCritic(env.observation, env.num_actions, channels, config.hidden, key)
     empty = replay.init(config.rows, config.num_envs, env.max_episode_steps, env.observation)
-    return Learner(online, online, optimizer(config).init(online), empty, jnp.zeros((), jnp.int32))
+    return Learner(
+        online,
+        online,
+        ops.optimizer(config.learning_rate, config.max_grad_norm).init(online),
+        empty,
+        jnp.zeros((), jnp.int32),
+    )
 
 
 def q_values(network: Params, observation: PyTree) -> Float[Array, " A"]:
@@ -155,7 +152,7 @@ def loss(online: Params, drawn: Drawn, target: Float[Array, " B"]) -> tuple[Floa
 
 def learn(config: Config, learner: Learner, key: Array, max_episode_steps: int) -> tuple[Learner, Metrics]:
     """The gradient steps of one update; the metrics are means over them."""
-    optimize, memory = optimizer(config), learner.replay
+    optimize, memory = ops.optimizer(config.learning_rate, config.max_grad_norm), learner.replay
 
     def gradient_step(carry, key):
         online, target, opt_state, count = carry

@@ -9,9 +9,17 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 Link = Literal["max", "mean"]
+
+
+def optimizer(learning_rate: float, max_grad_norm: float) -> optax.GradientTransformation:
+    """Adam (epsilon 1e-5) on gradients clipped by their global norm, over all weights as one vector."""
+    return optax.flatten(
+        optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
+    )
 
 
 def log_prob(logits: Float[Array, "*b A"], action: Int[Array, "*b"]) -> Float[Array, "*b"]:

@@ -89,21 +89,12 @@ def no_penalty(logits: Float[Array, "B A"], extra: PyTree) -> tuple[Float[Array,
     return jnp.zeros(()), {}
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
-    """Adam (epsilon 1e-5) on gradients clipped by their global norm, over all weights as one vector."""
-    return optax.flatten(
-        optax.chain(
-            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5)
-        )
-    )
-
-
 def init(config: Config, observation: jax.ShapeDtypeStruct, num_actions: int, key: Array) -> Learner:
     """A fresh network and optimizer."""
     board = networks.choose(config.network, observation, config.channels) == "board"
     channels = config.channels if board else ()
     params: Params = ActorCritic(observation, num_actions, channels, config.hidden, key)
-    return Learner(params, optimizer(config).init(params))
+    return Learner(params, ops.optimizer(config.learning_rate, config.max_grad_norm).init(params))
 
 
 def act(params: Params, observation: PyTree, key: Array) -> tuple[Int[Array, " N"], dict[str, Any]]:
@@ -182,7 +173,7 @@ def learn(
 ) -> tuple[Learner, Metrics]:
     """A few epochs of minibatch gradient steps; the metrics are means over them."""
     size = batch.action.shape[0]
-    optimize = optimizer(config)
+    optimize = ops.optimizer(config.learning_rate, config.max_grad_norm)
 
     def minibatch_step(learner: Learner, indices: Int[Array, " b"]):
         minibatch = jax.tree.map(lambda x: x[indices], batch)
