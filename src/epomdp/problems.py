@@ -40,12 +40,29 @@ class Problem(NamedTuple):
     label_names: tuple[str, ...] | None = None
 
 
+class Protocol(NamedTuple):
+    """Settings under a name, published ones for instance. What is chosen explicitly goes before them.
+
+    Attributes:
+        sizes: of steps and contexts, by their names in `Entry`.
+        options: of the environment.
+        agent_options: hyperparameters; the chosen agent takes those that it has.
+    """
+
+    description: str
+    sizes: dict[str, int]
+    options: dict[str, Any]
+    agent_options: dict[str, Any]
+
+
 class Entry(NamedTuple):
     """What a problem is, how to make it, and the sizes that suit it.
 
     Attributes:
         make: called with the options, by name.
         options: their defaults, plain JSON values.
+        agent_options: hyperparameters that suit it; the chosen agent takes those that it has.
+        protocols: by name; the first is used where none is chosen.
     """
 
     description: str
@@ -55,6 +72,21 @@ class Entry(NamedTuple):
     test_contexts: int = 1000
     steps: int = 98_304
     options: dict[str, Any] = {}  # noqa: RUF012
+    agent_options: dict[str, Any] = {}  # noqa: RUF012
+    protocols: dict[str, Protocol] = {}  # noqa: RUF012
+
+
+class Family(NamedTuple):
+    """Problems whose names are a prefix, a colon and a part of the user's choosing.
+
+    Attributes:
+        pattern: their names, with a placeholder: gym:ID.
+        entry: from the chosen part to the problem's entry; BadInput where it cannot be used.
+    """
+
+    pattern: str
+    description: str
+    entry: Callable[[str], Entry]
 
 
 def make_guess(data: str = "digits", max_episode_steps: int = 20) -> Problem:
@@ -106,6 +138,9 @@ PROBLEMS: dict[str, Entry] = {
     ),
 }
 
+FAMILIES: dict[str, Family] = {}
+"""By prefix."""
+
 
 def register(name: str, entry: Entry) -> None:
     """Add a problem of your own under a name that `train.Settings` then knows, in this process.
@@ -120,8 +155,13 @@ def register(name: str, entry: Entry) -> None:
 
 def entry(name: str) -> Entry:
     """The problem called `name`; BadInput suggests the nearest one."""
+    prefix, colon, chosen = name.partition(":")
+    if colon and prefix in FAMILIES:
+        return FAMILIES[prefix].entry(chosen)
     if name not in PROBLEMS:
-        raise unknown_name("environment", name, PROBLEMS)
+        raise unknown_name(
+            "environment", name, [*PROBLEMS, *(family.pattern for family in FAMILIES.values())]
+        )
     return PROBLEMS[name]
 
 
