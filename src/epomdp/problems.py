@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Int
 
 from epomdp.contexts import ContextSet, Split, split
-from epomdp.envs.base import Environment
 from epomdp.envs.bigfish import Bigfish
 from epomdp.envs.boards import BoardGame, levels
 from epomdp.envs.dodgeball import Dodgeball
 from epomdp.envs.guess import Guess
 from epomdp.envs.heist import Heist
+from epomdp.envs.host import AnyEnvironment
 from epomdp.envs.images import guess_contexts, load_images
 from epomdp.envs.maze import Maze
 from epomdp.errors import BadInput, unknown_name
@@ -29,15 +29,18 @@ class Problem(NamedTuple):
 
     Attributes:
         env: what to act in.
-        contexts: the pool that training, validation and test contexts are drawn from.
+        contexts: the pool that training, validation and test contexts are drawn from; None where `parts` makes them.
         labels: (n,) classes to stratify the draw by, or None.
         label_names: names of the actions for pictures, or None.
+        parts: called with `train`, `validation`, `test` (how many of each) and `seed`, by name: a split of one's own,
+            where the contexts are too many for a pool or not drawn at random.
     """
 
-    env: Environment
-    contexts: ContextSet
+    env: AnyEnvironment
+    contexts: ContextSet | None
     labels: Int[np.ndarray, " n"] | None = None
     label_names: tuple[str, ...] | None = None
+    parts: Callable[..., Split] | None = None
 
 
 class Protocol(NamedTuple):
@@ -179,7 +182,10 @@ def make(name: str, options: dict[str, Any]) -> Problem:
 
 
 def draw(problem: Problem, *, train: int, validation: int, test: int, seed: int) -> Split:
-    """Training, validation and test contexts of a problem, disjoint by content, each class in proportion."""
-    return split(
-        problem.contexts, train=train, validation=validation, test=test, seed=seed, labels=problem.labels
-    )
+    """Training, validation and test contexts: a pool's disjoint by content, each class in proportion; or `parts`'."""
+    sizes = {"train": train, "validation": validation, "test": test}
+    if problem.parts is not None:
+        return problem.parts(**sizes, seed=seed)
+    if problem.contexts is None:
+        raise BadInput(f"{problem.env.name}: its Problem has neither contexts nor parts; give it one of them")
+    return split(problem.contexts, **sizes, seed=seed, labels=problem.labels)

@@ -23,7 +23,8 @@ from epomdp.agents import networks, ops, policies, replay
 from epomdp.agents.base import Agent
 from epomdp.agents.networks import ActorCritic, Params
 from epomdp.agents.replay import Drawn, Replay
-from epomdp.envs.base import Environment, Transition
+from epomdp.envs.base import Transition
+from epomdp.envs.host import AnyEnvironment
 from epomdp.errors import BadInput
 
 
@@ -100,12 +101,12 @@ class Learner(NamedTuple):
 Metrics = dict[str, Float[Array, ""]]
 
 
-def init(config: Config, env: Environment, key: Array) -> Learner:
+def init(config: Config, env: AnyEnvironment, key: Array) -> Learner:
     """A fresh network, its copy, and an empty replay."""
     board = networks.choose(config.network, env.observation, config.channels) == "board"
     channels = config.channels if board else ()
     online: Params = ActorCritic(env.observation, env.num_actions, channels, config.hidden, key)
-    empty = replay.init(config.rows, config.num_envs, env.max_episode_steps, env.observation)
+    empty = replay.init(config.rows, config.num_envs, env.shortest_truncation, env.observation)
     return Learner(
         online,
         online,
@@ -150,13 +151,13 @@ def loss(online: Params, drawn: Drawn, target: Float[Array, " B"]) -> tuple[Floa
     return total, {"loss": total, "q_value": jnp.mean(chosen), "td_error": jnp.mean(jnp.abs(chosen - target))}
 
 
-def learn(config: Config, learner: Learner, key: Array, max_episode_steps: int) -> tuple[Learner, Metrics]:
+def learn(config: Config, learner: Learner, key: Array, shortest_truncation: int) -> tuple[Learner, Metrics]:
     """The gradient steps of one update; the metrics are means over them."""
     optimize, memory = ops.optimizer(config.learning_rate, config.max_grad_norm), learner.replay
 
     def gradient_step(carry, key):
         online, target, opt_state, count = carry
-        drawn = replay.draw(memory, key, config.batch_size, config.n_step, max_episode_steps, config.gamma)
+        drawn = replay.draw(memory, key, config.batch_size, config.n_step, shortest_truncation, config.gamma)
         gradient, metrics = jax.grad(loss, has_aux=True)(online, drawn, targets(online, target, drawn))
         updates, opt_state = optimize.update(gradient, opt_state)
         online, count = optax.apply_updates(online, updates), count + 1
@@ -170,17 +171,17 @@ def learn(config: Config, learner: Learner, key: Array, max_episode_steps: int) 
     return Learner(online, target, opt_state, memory, count), jax.tree.map(jnp.mean, metrics)
 
 
-def agent(config: Config, env: Environment) -> Agent:
+def agent(config: Config, env: AnyEnvironment) -> Agent:
     """DQN for an environment: an ensemble of one."""
-    limit = env.max_episode_steps
+    limit, shortest = env.max_episode_steps, env.shortest_truncation
 
     def params(learners: Learner) -> Acting:
         return Acting(learners.online, exploration(config, learners.replay.time * config.num_envs))
 
     def update(learners: Learner, rollouts: Transition, key: Array):
         learner, rollout = jax.tree.map(lambda x: x[0], (learners, rollouts))
-        learner = learner._replace(replay=replay.add(learner.replay, rollout, limit))
-        learner, metrics = learn(config, learner, key, limit)
+        learner = learner._replace(replay=replay.add(learner.replay, rollout, shortest))
+        learner, metrics = learn(config, learner, key, shortest)
         metrics["epsilon"] = params(learner).epsilon
         return jax.tree.map(lambda x: x[None], learner), metrics
 

@@ -21,7 +21,8 @@ from epomdp.agents import networks, ops, policies, ppo
 from epomdp.agents.base import Agent
 from epomdp.agents.members import Strategy, for_each_member
 from epomdp.agents.networks import Params
-from epomdp.envs.base import Environment, Transition
+from epomdp.envs.base import Transition
+from epomdp.envs.host import AnyEnvironment
 from epomdp.errors import BadInput
 
 
@@ -74,7 +75,7 @@ def peer_log_probs(params: Params, observation: PyTree, config: Config) -> Float
     return jnp.stack(shifted, axis=-2)
 
 
-def agent(config: Config, env: Environment) -> Agent:
+def agent(config: Config, env: AnyEnvironment) -> Agent:
     """LEEP for an environment: n PPO learners that share nothing but the link."""
     n = config.members
     linked = config.alpha > 0 and n > 1
@@ -88,7 +89,7 @@ def agent(config: Config, env: Environment) -> Agent:
 
     def update(learners: ppo.Learner, rollouts: Transition, key: Array):
         def one(learner, rollout, key, peers):
-            batch = ppo.prepare(config.ppo, learner.params, rollout, env.max_episode_steps, peers)
+            batch = ppo.prepare(config.ppo, learner.params, rollout, env.shortest_truncation, peers)
             return ppo.learn(config.ppo, learner, batch, key, link_penalty if linked else ppo.no_penalty)
 
         peers = peer_log_probs(learners.params, rollouts.observation, config) if linked else None

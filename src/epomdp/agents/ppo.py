@@ -16,7 +16,8 @@ from epomdp.agents import networks, ops, policies
 from epomdp.agents.base import Agent
 from epomdp.agents.members import for_each_member
 from epomdp.agents.networks import ActorCritic, Params
-from epomdp.envs.base import Environment, Transition
+from epomdp.envs.base import Transition
+from epomdp.envs.host import AnyEnvironment
 from epomdp.errors import BadInput
 
 
@@ -188,12 +189,12 @@ def learn(
     return learner, jax.tree.map(jnp.mean, metrics)
 
 
-def agent(config: Config, env: Environment) -> Agent:
+def agent(config: Config, env: AnyEnvironment) -> Agent:
     """PPO for an environment: an ensemble of one."""
 
     def update(learners: Learner, rollouts: Transition, key: Array):
         def one(learner, rollout, key):
-            batch = prepare(config, learner.params, rollout, env.max_episode_steps)
+            batch = prepare(config, learner.params, rollout, env.shortest_truncation)
             return learn(config, learner, batch, key)
 
         learners, metrics = for_each_member(one, "unroll")(learners, rollouts, key[None])

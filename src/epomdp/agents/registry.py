@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from epomdp.agents import dqn, leep, ppo
 from epomdp.agents.base import Agent
-from epomdp.envs.base import Environment
+from epomdp.envs.host import AnyEnvironment
 from epomdp.errors import BadInput, unknown_name
 
 
@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
     description: str
     config: Any
-    build: Callable[[Any, Environment], Agent]
+    build: Callable[[Any, AnyEnvironment], Agent]
     fixed: tuple[str, ...] = ()
 
 
@@ -49,7 +49,7 @@ def entry(name: str) -> Entry:
 
 
 @functools.cache
-def build(name: str, config: Any, env: Environment) -> Agent:
+def build(name: str, config: Any, env: AnyEnvironment) -> Agent:
     """The agent for an environment; the same object for equal arguments, so that it is compiled once."""
     return entry(name).build(config, env)
 

@@ -21,7 +21,7 @@ class Replay(NamedTuple):
     """Steps of N environments; leaves (L, N, ...) but for the last two.
 
     Attributes:
-        final: (F, N, ...) last observations of truncated episodes, by time // max_episode_steps modulo F. An
+        final: (F, N, ...) last observations of truncated episodes, by time // shortest_truncation modulo F. An
             environment truncates at most once in that long, so that none is overwritten that may still be drawn.
         time: steps of each environment so far.
     """
@@ -45,7 +45,7 @@ class Drawn(NamedTuple):
     successor: PyTree
 
 
-def init(rows: int, num_envs: int, max_episode_steps: int, observation: jax.ShapeDtypeStruct) -> Replay:
+def init(rows: int, num_envs: int, shortest_truncation: int, observation: jax.ShapeDtypeStruct) -> Replay:
     """An empty replay of `rows` steps of each environment."""
 
     def frames(count: int) -> PyTree:
@@ -58,12 +58,12 @@ def init(rows: int, num_envs: int, max_episode_steps: int, observation: jax.Shap
         jnp.zeros((rows, num_envs)),
         flags,
         flags,
-        frames((rows - 1) // max_episode_steps + 2),
+        frames((rows - 1) // shortest_truncation + 2),
         jnp.zeros((), jnp.int32),
     )
 
 
-def add(replay: Replay, rollout: Transition, max_episode_steps: int) -> Replay:
+def add(replay: Replay, rollout: Transition, shortest_truncation: int) -> Replay:
     """Append a rollout (T, N, ...); T must divide the number of rows."""
     T = rollout.reward.shape[0]
     first = replay.time % replay.reward.shape[0]
@@ -74,14 +74,14 @@ def add(replay: Replay, rollout: Transition, max_episode_steps: int) -> Replay:
     old = (replay.observation, replay.action, replay.reward, replay.terminated, replay.truncated)
     new = (rollout.observation, rollout.action, rollout.reward, rollout.terminated, rollout.truncated)
     observation, action, reward, terminated, truncated = jax.tree.map(write, old, new)
-    final = _add_final(replay, rollout, max_episode_steps)
+    final = _add_final(replay, rollout, shortest_truncation)
     return Replay(observation, action, reward, terminated, truncated, final, replay.time + T)
 
 
-def _add_final(replay: Replay, rollout: Transition, max_episode_steps: int) -> PyTree:
-    t, n = ops.truncations(rollout.truncated, max_episode_steps)
+def _add_final(replay: Replay, rollout: Transition, shortest_truncation: int) -> PyTree:
+    t, n = ops.truncations(rollout.truncated, shortest_truncation)
     count = jax.tree.leaves(replay.final)[0].shape[0]
-    slot = (replay.time + t) // max_episode_steps % count
+    slot = (replay.time + t) // shortest_truncation % count
     # What is no truncation is written beyond the end, that is, nowhere.
     slot = jnp.where(rollout.truncated[t, n], slot, count)
     return jax.tree.map(
@@ -89,7 +89,7 @@ def _add_final(replay: Replay, rollout: Transition, max_episode_steps: int) -> P
     )
 
 
-def draw(replay: Replay, key: Array, size: int, n_step: int, max_episode_steps: int, gamma: float) -> Drawn:
+def draw(replay: Replay, key: Array, size: int, n_step: int, shortest_truncation: int, gamma: float) -> Drawn:
     """Draw n-step transitions uniformly, with replacement, from all whose successors are known.
 
     The replay must hold more than `n_step` steps of each environment.
@@ -99,7 +99,7 @@ def draw(replay: Replay, key: Array, size: int, n_step: int, max_episode_steps: 
     env = jax.random.randint(key_env, (size,), 0, N)
     oldest = jnp.maximum(replay.time - L, 0)
     time = jax.random.randint(key_time, (size,), oldest, replay.time - n_step)
-    return at(replay, time, env, n_step, max_episode_steps, gamma)
+    return at(replay, time, env, n_step, shortest_truncation, gamma)
 
 
 def at(
@@ -107,7 +107,7 @@ def at(
     time: Int[Array, " B"],
     env: Int[Array, " B"],
     n_step: int,
-    max_episode_steps: int,
+    shortest_truncation: int,
     gamma: float,
 ) -> Drawn:
     """The n-step transitions that start at the given times; none goes beyond its episode's end.
@@ -123,7 +123,7 @@ def at(
     last, following = time + taken - 1, (time + n_step) % L
 
     def successor(observation, final):
-        own = final[last // max_episode_steps % final.shape[0], env]
+        own = final[last // shortest_truncation % final.shape[0], env]
         return jnp.where(cut.reshape(-1, *[1] * (own.ndim - 1)), own, observation[following, env])
 
     return Drawn(

@@ -60,6 +60,11 @@ class Environment(abc.ABC):
     observation: jax.ShapeDtypeStruct
     max_episode_steps: int
 
+    @property
+    def shortest_truncation(self) -> int:
+        """No episode is truncated before this step; an environment with limits of several lengths says the least."""
+        return self.max_episode_steps
+
     @abc.abstractmethod
     def reset(self, key: Key, context: Context) -> tuple[State, PyTree]:
         """Start an episode in `context`: its state and first observation."""

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
+from epomdp.envs.base import Environment
+
 
 class HostStep(NamedTuple):
     """What one step of N lanes shows. `observation` is the true successors', also where an episode ended.
@@ -52,7 +54,7 @@ class Lanes(abc.ABC):
     def receive(self) -> HostStep:
         """The step that was begun last."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (nothing to free is common)
         """Free what the lanes hold."""
 
 
@@ -78,3 +80,7 @@ class HostEnvironment(abc.ABC):
     @abc.abstractmethod
     def open(self, num_lanes: int) -> Lanes:
         """Places for `num_lanes` episodes."""
+
+
+AnyEnvironment = Environment | HostEnvironment
+"""What agents, training and evaluation take: they ask for nothing but the attributes that both have."""
