@@ -28,7 +28,9 @@ def compiled(problem: problems.Problem, num_envs: int):
     env = problem.env
 
     def act(params, observation, key):
-        return jax.random.randint(key, (num_envs,), 0, env.num_actions), {}
+        # An action that hangs on what is seen: an observation that nobody reads would not be made.
+        seen = observation.reshape(num_envs, -1)[:, 0].astype(jnp.int32)
+        return (jax.random.randint(key, (num_envs,), 0, env.num_actions) + seen) % env.num_actions, {}
 
     agent = dataclasses.replace(ppo.agent(config, env), act=act)
     values = jax.tree.map(jnp.asarray, problem.contexts.values)

@@ -2,8 +2,8 @@
 
 pip install jaxued envpool && python benchmarks/maze_peers.py --json maze_peers.json
 
-All play boards of 11 x 11 squares of which everything is seen, except MiniGrid's, which shows 7 x 7 squares of a
-9 x 9 board. jaxued plays our levels; it ends, like ours, in a fresh level drawn from the same pool.
+All play boards of 11 x 11 squares of which everything is seen, as it lies, except MiniGrid's, which shows 7 x 7
+squares of a 9 x 9 board. jaxued plays our levels; it ends, like ours, in a fresh level drawn from the same pool.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def jaxued(problem: Problem, num_envs: int):
     def advance(carry, random):
         observation, state = carry
         key, action, chosen = random
+        action = (action + observation.image[0, 0, 0]) % 3  # as ours: what is seen must be made
         observation, state, reward, done, _ = env.step_env(key, state, action, params)
         fresh = begin(key, chosen)
         return jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, (observation, state)), reward
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     options = parser.parse_args()
-    problem = problems.make("maze", problems.entry("maze").options)
+    problem = problems.make("maze", problems.entry("maze").options | {"view": "board"})
     contestants: timing.Contestants = {}
     counts = {}
     for num_envs in (1024, 4096):

@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from epomdp.agents.base import Agent
 from epomdp.envs.base import Environment, Transition
+
+
+FEWEST_RESETS, RESET_SHARE = 4, 16
+"""Resets made at once: a sixteenth of the environments, but four at least."""
 
 
 class Actors(NamedTuple):
@@ -40,6 +44,32 @@ def start(
 ) -> Actors:
     """N environments at the start of an episode in contexts drawn from a member's resample."""
     return begin(env, contexts, *draw(resample, key, (num_envs,)))
+
+
+def replace(
+    env: Environment,
+    contexts: PyTree,
+    actors: Actors,
+    ended: Bool[Array, " N"],
+    chosen: Int[Array, " N"],
+    keys: Array,
+) -> Actors:
+    """Fresh episodes in the chosen contexts where one has ended.
+
+    Few end at a step, and a reset costs as much as a step or more: so a few are made at a time, until none is left.
+    """
+    N = ended.shape[0]
+    at_once = min(N, max(FEWEST_RESETS, N // RESET_SHARE))
+
+    def some(carry):
+        actors, left = carry
+        (rows,) = jnp.nonzero(left, size=at_once, fill_value=N)
+        one = jnp.minimum(rows, N - 1)
+        fresh = begin(env, contexts, chosen[one], keys[one])
+        actors = jax.tree.map(lambda new, old: old.at[rows].set(new, mode="drop"), fresh, actors)
+        return actors, left.at[rows].set(False, mode="drop")
+
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[1]), some, (actors, ended))[0]
 
 
 def rollout(
@@ -73,12 +103,7 @@ def rollout(
             extras | {"episode_return": jnp.where(ended, episode_return, jnp.nan)},
         )
         going_on = Actors(state, step.observation, episode_return)
-        fresh = begin(env, contexts, chosen, keys_reset)
-
-        def choose(new, old):
-            return jnp.where(ended.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-        return jax.tree.map(choose, fresh, going_on), transition
+        return replace(env, contexts, going_on, ended, chosen, keys_reset), transition
 
     # All random numbers are drawn before the loop: many small draws cost more than one large one.
     key_act, key_step, key_start = jax.random.split(key, 3)
