@@ -18,6 +18,8 @@ from epomdp.envs.heist import Heist
 from epomdp.envs.host import AnyEnvironment
 from epomdp.envs.images import guess_contexts, load_images
 from epomdp.envs.maze import Maze
+from epomdp.envs.procgen import Procgen, variant
+from epomdp.envs.procgen_levels import level_parts
 from epomdp.errors import BadInput, unknown_name
 
 LEVELS = 20_000
@@ -49,7 +51,7 @@ class Protocol(NamedTuple):
     Attributes:
         sizes: of steps and contexts, by their names in `Entry`.
         options: of the environment.
-        agent_options: hyperparameters; the chosen agent takes those that it has.
+        agent_options: hyperparameters, for agents that have all of them.
     """
 
     description: str
@@ -141,7 +143,60 @@ PROBLEMS: dict[str, Entry] = {
     ),
 }
 
-FAMILIES: dict[str, Family] = {}
+
+def _procgen(game: str) -> Entry:
+    """The entry of one of Procgen's games."""
+    variant(game)
+
+    def make_procgen(distribution: str, start_level: int, test_start_level: int | None) -> Problem:
+        parts = functools.partial(level_parts, game, distribution, start_level, test_start_level)
+        return Problem(Procgen(game, distribution), None, parts=parts)
+
+    return Entry(
+        f"Procgen's {game}, 64 x 64 pixels, through EnvPool",
+        make_procgen,
+        options={"distribution": "easy", "start_level": 0, "test_start_level": None},
+        protocols=PROCGEN_PROTOCOLS,
+    )
+
+
+_PROCGEN_PPO = {
+    "network": "impala",
+    "normalise_returns": True,
+    "num_envs": 64,
+    "num_steps": 256,
+    "num_minibatches": 8,
+    "update_epochs": 3,
+    "learning_rate": 5e-4,
+    "gamma": 0.999,
+    "gae_lambda": 0.95,
+    "ent_coef": 0.01,
+    "vf_coef": 0.5,
+    "clip_coef": 0.2,
+    "max_grad_norm": 0.5,
+}
+
+PROCGEN_PROTOCOLS: dict[str, Protocol] = {
+    "easy-200": Protocol(
+        "200 easy levels, 25 million steps, IMPALA, PPO as in Cobbe et al. 2020, appendix D",
+        {"train_contexts": 200, "validation_contexts": 0, "test_contexts": 1000, "steps": 25_000_000},
+        {"distribution": "easy"},
+        _PROCGEN_PPO,
+    ),
+    "hard-500": Protocol(
+        "500 hard levels, 200 million steps, IMPALA, PPO in four times as many environments, as there",
+        {"train_contexts": 500, "validation_contexts": 0, "test_contexts": 1000, "steps": 200_000_000},
+        {"distribution": "hard"},
+        _PROCGEN_PPO | {"num_envs": 256},
+    ),
+}
+
+
+FAMILIES: dict[str, Family] = {
+    "procgen": Family(
+        "procgen:GAME", "a game of Procgen (16 games, 64 x 64 pixels; extra procgen)", _procgen
+    ),
+}
 """By prefix."""
 
 
@@ -166,6 +221,45 @@ def entry(name: str) -> Entry:
             "environment", name, [*PROBLEMS, *(family.pattern for family in FAMILIES.values())]
         )
     return PROBLEMS[name]
+
+
+def protocol(env: str, name: str | None) -> tuple[str | None, Protocol]:
+    """A problem's protocol and its name; without a name, the first one, or an empty one where there is none.
+
+    Raises:
+        BadInput: no such problem, or it has no such protocol.
+    """
+    known = entry(env).protocols
+    if name is None:
+        return next(iter(known.items()), (None, Protocol("", {}, {}, {})))
+    if name not in known:
+        if not known:
+            raise BadInput(f"--protocol is {name}, and {env} has none; leave it out")
+        raise unknown_name(f"protocol of {env}", name, known)
+    return name, known[name]
+
+
+def departures(config: dict[str, Any], steps: int) -> list[str]:
+    """In what a run differs from the protocol that its configuration names; empty where it names none.
+
+    Args:
+        config: a run's resolved settings.
+        steps: environment steps that it has learned from.
+    """
+    if config.get("protocol") is None:
+        return []
+    _, followed = protocol(config["env"], config["protocol"])
+    wanted = followed.sizes["steps"]
+    found = [] if steps >= wanted else [f"{steps:,} of {wanted:,} steps"]
+    for chosen, published in (
+        (config, {name: size for name, size in followed.sizes.items() if name != "steps"}),
+        (config["env_options"], followed.options),
+        (config["agent_options"], followed.agent_options),
+    ):
+        for name, value in published.items():
+            if chosen.get(name) != value:
+                found.append(f"{name} {chosen.get(name, 'unknown')} instead of {value}")
+    return found
 
 
 def make(name: str, options: dict[str, Any]) -> Problem:

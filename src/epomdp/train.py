@@ -38,7 +38,10 @@ CURVE_CONTEXTS = 256
 class Settings:
     """What defines a run; with the package's versions it determines every bit of it on a CPU.
 
+    What is left out comes from the protocol, and where that says nothing, from the environment and the agent.
+
     Attributes:
+        protocol: a name among the environment's protocols; by default its first one, if it has any.
         steps: environment steps over the whole ensemble; rounded up to whole updates.
         evaluations: points of the learning curves along the run.
     """
@@ -53,17 +56,24 @@ class Settings:
     steps: int | None = None
     seed: int = 0
     evaluations: int = 20
+    protocol: str | None = None
 
     def resolved(self) -> Settings:
         """Every default filled in; BadInput where something cannot be."""
         entry = problems.entry(self.env)
+        name, protocol = problems.protocol(self.env, self.protocol)
         sizes = ("train_contexts", "validation_contexts", "test_contexts", "steps")
-        filled = {name: getattr(entry, name) for name in sizes if getattr(self, name) is None}
+        filled = {size: protocol.sizes.get(size, getattr(entry, size)) for size in sizes}
+        known = registry.options(registry.entry(self.agent).config)
+        suited = {option: value for option, value in entry.agent_options.items() if option in known}
+        if protocol.agent_options.keys() <= known.keys():
+            suited |= protocol.agent_options
         settings = dataclasses.replace(
             self,
-            env_options=entry.options | self.env_options,
-            agent_options=registry.options(registry.configure(self.agent, self.agent_options)),
-            **filled,
+            protocol=name,
+            env_options=entry.options | protocol.options | self.env_options,
+            agent_options=registry.options(registry.configure(self.agent, suited | self.agent_options)),
+            **{size: value for size, value in filled.items() if getattr(self, size) is None},
         )
         for name, least in (
             ("steps", 1),
@@ -195,12 +205,13 @@ def load(path: str | Path) -> tuple[Run, Setup, Settings]:
     """A run and what it acts in and learns with, made again from its settings and checked by content hash."""
     run = Run(path)
     names = [field.name for field in dataclasses.fields(Settings)]
-    missing = [name for name in (*names, "updates", "total_steps") if name not in run.config]
+    needed = (*(name for name in names if name != "protocol"), "updates", "total_steps")
+    missing = [name for name in needed if name not in run.config]
     if missing:
         raise BadInput(f"{path}: its config.json lacks '{missing[0]}'; train it again in another directory")
     recorded = run.contexts
     try:
-        settings = Settings(**{name: run.config[name] for name in names})
+        settings = Settings(**{name: run.config[name] for name in names if name in run.config})
         setup = prepare(settings)
     except (TypeError, AttributeError):
         raise BadInput(f"{path}: its config.json is damaged; train it again in another directory") from None
