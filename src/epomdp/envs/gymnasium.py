@@ -1,0 +1,300 @@
+"""Anyone's Gymnasium environment as a host environment: single environments, one a lane, stepped in turn."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+from collections.abc import Callable, Sequence
+from textwrap import shorten
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int, PyTree
+
+from epomdp.envs.host import HostEnvironment, HostStep, Lanes
+from epomdp.envs.spaces import Faulty, view
+from epomdp.envs.watchdog import Watchdog
+from epomdp.errors import BadInput, RunFailed, unknown_name
+
+SEEDS = range(2**31)
+"""The contexts of an environment whose reset seed decides what is made: those that any library takes."""
+
+STEPS = 1000
+"""Steps after which an episode is truncated where the environment has no limit of its own."""
+
+Make = str | Callable[..., gymnasium.Env]
+Keywords = Callable[[Any], dict[str, Any]]
+
+
+def by_seed(context: Any) -> dict[str, Any]:
+    """The default of `reset`: a whole number is the seed; other contexts all have the seed 0."""
+    return {"seed": int(context) if isinstance(context, int | np.integer) else 0}
+
+
+class GymnasiumEnvironment(HostEnvironment):
+    """A Gymnasium environment with discrete actions, as a family indexed by a context.
+
+    The context that an episode gets is a number i, the place of `contexts[i]`, in an array {"context": i}.
+
+    Args:
+        make: an id of Gymnasium's registry, or what makes an environment: its class, say.
+        contexts: a sequence of anything; by default 0, 1, 2, ...
+        reset: from one of them to the keywords of `Env.reset`, {"seed": ..., "options": {...}}.
+        arguments: from one of them to keywords of `make`; then a lane makes its environment anew for another context.
+        max_episode_steps: our own limit; by default that of the registry, or of MiniGrid, else 1000.
+        step_seconds: wall time that a step or a reset may take.
+        name: by default that of the id or class.
+
+    Raises:
+        BadInput: an id that is not there, or spaces that agents cannot act in or see.
+    """
+
+    shortest_truncation = 1  # environments truncate when they like
+
+    def __init__(
+        self,
+        make: Make,
+        *,
+        contexts: Sequence[Any] = SEEDS,
+        reset: Keywords = by_seed,
+        arguments: Keywords | None = None,
+        max_episode_steps: int | None = None,
+        step_seconds: float = 60.0,
+        name: str | None = None,
+    ) -> None:
+        self.name = name or (
+            make if isinstance(make, str) else getattr(make, "__name__", type(make).__name__)
+        )
+        if not (isinstance(make, str) or callable(make)):
+            raise BadInput(f"{self.name}: is no id and makes nothing; give an id, a class, or a function")
+        if not len(contexts):
+            raise BadInput(f"{self.name}: contexts are empty; give at least two")
+        for option, value in (("max_episode_steps", max_episode_steps), ("step_seconds", step_seconds)):
+            if value is not None and not value > 0:
+                raise BadInput(f"{self.name}: {option} is {value}; it must be above zero")
+        self._make, self.contexts, self.reset, self.arguments = make, contexts, reset, arguments
+        self._limit, self.step_seconds = max_episode_steps, float(step_seconds)
+        env = self.make(contexts[0])
+        self.num_actions, self.first_action = _actions(env.action_space, self.name)
+        self.view = view(env.observation_space, self.name)
+        self.observation = self.view.shown
+        self.max_episode_steps = int(max_episode_steps or _own_limit(env) or STEPS)
+        env.close()
+
+    def _key(self) -> tuple:
+        same = self.contexts if isinstance(self.contexts, range) else id(self.contexts)
+        return (
+            self.name,
+            self._make,
+            same,
+            self.reset,
+            self.arguments,
+            self.max_episode_steps,
+            self.step_seconds,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GymnasiumEnvironment) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def make(self, context: Any) -> gymnasium.Env:
+        """An environment that can be reset to `context`, one of the contexts themselves."""
+        arguments = self.arguments(context) if self.arguments else {}
+        if isinstance(self._make, str):
+            return make_by_id(self._make, self._limit, arguments)
+        try:
+            env = self._make(**arguments)
+        except Exception as error:
+            raise RunFailed(f"{self.name}: context {context}, making it: {describe(error)}") from error
+        if not isinstance(env, gymnasium.Env):
+            raise BadInput(
+                f"{self.name}: makes {env!r}, which is no gymnasium.Env; give its class, or a function"
+            )
+        return env
+
+    def open(self, num_lanes: int) -> GymnasiumLanes:
+        return GymnasiumLanes(self, num_lanes)
+
+
+def make_by_id(name: str, limit: int | None = None, arguments: dict[str, Any] | None = None) -> gymnasium.Env:
+    """`gymnasium.make` without its checks at every step; MiniGrid's ids are there without an import.
+
+    Raises:
+        BadInput: no such id, the nearest suggested, or a package that is missing.
+    """
+    plain = name.rpartition(":")[2]
+    if plain.startswith(("MiniGrid-", "BabyAI-")) and plain not in gymnasium.registry:
+        try:
+            import minigrid  # noqa: F401
+        except ImportError:
+            raise BadInput(f"gym:{name}: MiniGrid is not installed; pip install 'epomdp[minigrid]'") from None
+    try:
+        return gymnasium.make(name, limit, disable_env_checker=True, **arguments or {})
+    except gymnasium.error.UnregisteredEnv as error:
+        near = str(unknown_name("Gymnasium environment", name, gymnasium.registry))
+        if "did you mean" not in near:
+            near = f"unknown Gymnasium environment '{name}'; {one_line(error)}"
+        raise BadInput(f"{near} (module:ID imports the module that registers it)") from None
+    except (gymnasium.error.Error, ImportError) as error:
+        raise BadInput(f"gym:{name}: {one_line(error)}") from error
+    except Exception as error:
+        raise RunFailed(f"gym:{name}: making it: {describe(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line."""
+    return " ".join(str(error).split())
+
+
+def describe(error: BaseException) -> str:
+    """What an environment has raised."""
+    return f"raised {type(error).__name__}: {one_line(error)}".rstrip(": ")
+
+
+class GymnasiumLanes(Lanes):
+    """Lanes that are stepped in `receive`, one after the other, under a time limit each."""
+
+    def __init__(self, environment: GymnasiumEnvironment, num_lanes: int) -> None:
+        # A crash in native code can't be caught: it ends the process, but says where it was.
+        if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+            faulthandler.enable(sys.__stderr__)
+        self.environment = environment
+        self.watchdog = Watchdog(environment.step_seconds)
+        self.lanes = [Lane(environment) for _ in range(num_lanes)]
+        self._actions: list[int] = []
+
+    def start(self, lanes: Sequence[int], contexts: Sequence[Any]) -> PyTree:
+        observations = self._blank(len(lanes))
+        with self.watchdog.watching():
+            for k, (i, context) in enumerate(zip(lanes, contexts, strict=True)):
+                self.watchdog.call(self.lanes[i].place)
+                observations[k] = self.lanes[i].start(int(context["context"]))
+        return observations
+
+    def send(self, actions: Int[np.ndarray, " N"]) -> None:
+        self._actions = np.asarray(actions).tolist()
+
+    def receive(self) -> HostStep:
+        n = len(self.lanes)
+        step = HostStep(self._blank(n), np.zeros(n, np.float32), *(np.zeros(n, bool) for _ in range(3)))
+        with self.watchdog.watching():
+            for i, (lane, action) in enumerate(zip(self.lanes, self._actions, strict=True)):
+                if not (lane.terminated or lane.truncated):
+                    self.watchdog.call(lane.place)
+                    step.reward[i] = lane.step(action)
+                step.observation[i] = lane.observation
+                step.terminated[i], step.truncated[i] = lane.terminated, lane.truncated
+                step.solved[i] = lane.solved
+        return step
+
+    def close(self) -> None:
+        self.watchdog.close()
+        for lane in self.lanes:
+            lane.close()
+
+    def _blank(self, n: int) -> npt.NDArray:
+        shown = self.environment.observation
+        return np.zeros((n, *shown.shape), shown.dtype)
+
+
+class Lane:
+    """One episode at a time in an environment of its own.
+
+    Attributes:
+        env: the environment, or None before the first episode.
+        raw: the last observation as the environment gave it; `observation` as it is shown.
+    """
+
+    def __init__(self, environment: GymnasiumEnvironment) -> None:
+        self.environment = environment
+        self.env: gymnasium.Env | None = None
+        self.raw: Any = None
+        self.observation: npt.NDArray = np.zeros(0)
+        self.terminated = self.truncated = self.solved = False
+        self.index, self.steps = -1, 0
+
+    def start(self, index: int) -> npt.NDArray:
+        """Begin an episode in context number `index`.
+
+        Raises:
+            RunFailed: the environment did what it must not.
+        """
+        environment = self.environment
+        anew = self.env is None or (environment.arguments is not None and index != self.index)
+        self.index, self.steps = index, 0
+        context = environment.contexts[index]
+        if anew:
+            self.close()
+            self.env = environment.make(context)
+        assert self.env is not None
+        try:
+            self.raw, _ = self.env.reset(**environment.reset(context))
+            self.observation = environment.view.show(self.raw)
+        except Exception as error:
+            raise self._failure(error) from error
+        self.terminated = self.truncated = self.solved = False
+        return self.observation
+
+    def step(self, action: int) -> float:
+        """Act once; the reward. RunFailed as in `start`."""
+        environment = self.environment
+        assert self.env is not None
+        self.steps += 1
+        try:
+            result = self.env.step(action + environment.first_action)
+            self.raw, reward, terminated, truncated, info = result
+            reward = float(reward)
+            if not np.isfinite(reward):
+                raise Faulty(f"reward is {reward}")
+            self.observation = environment.view.show(self.raw)
+            self.terminated = bool(terminated)
+            self.truncated = not self.terminated and (
+                bool(truncated) or self.steps >= environment.max_episode_steps
+            )
+            if self.terminated or self.truncated:
+                # Who doesn't say so is taken to have reached the goal where the end was paid for.
+                said = info.get("is_success", info.get("success"))
+                self.solved = bool(self.terminated and reward > 0 if said is None else said)
+        except Exception as error:
+            raise self._failure(error) from error
+        return reward
+
+    def place(self) -> str:
+        """Where the episode is, for messages."""
+        context = shorten(str(self.environment.contexts[self.index]), 60)
+        where = f"step {self.steps}" if self.steps else "reset"
+        return f"{self.environment.name}: context {context}, {where}:"
+
+    def _failure(self, error: Exception) -> RunFailed:
+        what = one_line(error) if isinstance(error, Faulty) else describe(error)
+        return RunFailed(
+            f"{self.place()} {what}; the last checkpoint is good: mend the environment and resume the run"
+        )
+
+    def close(self) -> None:
+        if self.env is not None:
+            self.env.close()
+            self.env = None
+
+
+def _actions(space: gymnasium.Space, name: str) -> tuple[int, int]:
+    """How many actions there are, and the number of the first."""
+    if not isinstance(space, gymnasium.spaces.Discrete):
+        mend = "wrap it so that it has a Discrete one (gymnasium.wrappers.TransformAction)"
+        raise BadInput(f"{name}: its action space is {space}, and agents here take Discrete ones; {mend}")
+    return int(space.n), int(space.start)
+
+
+def is_minigrid(env: gymnasium.Env) -> bool:
+    """Whether an environment is one of MiniGrid's, whose whole layout can be read."""
+    module = sys.modules.get("minigrid.minigrid_env")
+    return module is not None and isinstance(env.unwrapped, module.MiniGridEnv)
+
+
+def _own_limit(env: gymnasium.Env) -> int | None:
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    return limit or (env.unwrapped.max_steps if is_minigrid(env) else None)  # pyright: ignore

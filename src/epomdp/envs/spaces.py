@@ -1,0 +1,223 @@
+"""What agents see of a Gymnasium space: one array, a vector of floats or a picture of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from epomdp.errors import BadInput
+
+FIXED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""Spaces whose observations have one size."""
+
+MOST_PLANES = 16
+"""Values up to which a number beside a picture becomes planes of it, one a value."""
+
+
+class Faulty(ValueError):
+    """An observation that is not of its space, or another value that a step must not give."""
+
+
+class View(NamedTuple):
+    """How observations of a space are shown.
+
+    Attributes:
+        shown: shape and dtype of what is shown: float32 (D,), uint8 (H, W, C), or a Box's own shape in float32.
+        show: from an observation to that; raises Faulty.
+        message: what is done to observations, or "" where they are shown as they are.
+    """
+
+    shown: jax.ShapeDtypeStruct
+    show: Callable[[Any], npt.NDArray]
+    message: str = ""
+
+
+def view(space: spaces.Space, name: str) -> View:
+    """How an agent is shown the observations of a space.
+
+    Pictures are kept: integers (H, W, C) or (H, W) from 0 to 255, as bytes; channel-first ones are turned. A
+    dictionary or tuple with one picture, and small discrete numbers beside it, is the picture with a plane for each
+    of their values. Everything else becomes one vector: discrete numbers as one-hot vectors, Boxes flattened (a
+    single Box keeps its shape). Texts are left out.
+
+    Raises:
+        BadInput: nothing is left, or the size varies.
+    """
+    everything = _entries(space)
+    dropped = [entry.path for entry in everything if _is_text(entry.part)]
+    entries = [entry for entry in everything if not _is_text(entry.part)]
+    for entry in entries:
+        if not isinstance(entry.part, FIXED):
+            raise BadInput(
+                f"{name}: observations {_at(entry.path)}are {entry.part}, whose size varies; wrap the environment"
+            )
+    if not entries:
+        raise BadInput(
+            f"{name}: observations are {space}, of which an agent can see nothing; wrap the environment"
+        )
+    pictures = [entry for entry in entries if _is_picture(entry.part)]
+    others = [entry for entry in entries if not _is_picture(entry.part)]
+    beside = all(isinstance(part, spaces.Discrete) and part.n <= MOST_PLANES for _, part in others)
+    if len(pictures) == 1 and beside:
+        found = _picture(pictures[0], others)
+    else:
+        found = _vector(entries)
+    left_out = f"; {', '.join(dropped)} left out" if dropped else ""
+    if not found.message and not left_out:
+        return found
+    shape = "x".join(map(str, found.shown.shape))
+    message = f"{name}: observations are shown as {found.shown.dtype} {shape}: {found.message}{left_out}"
+    return found._replace(message=message)
+
+
+class Entry(NamedTuple):
+    """A part of a space that is no dictionary or tuple itself, and the keys that lead to it."""
+
+    keys: tuple[Any, ...]
+    part: spaces.Space
+
+    @property
+    def path(self) -> str:
+        return ".".join(map(str, self.keys))
+
+
+def _entries(space: spaces.Space, keys: tuple[Any, ...] = ()) -> list[Entry]:
+    if isinstance(space, spaces.Dict):
+        inside = list(space.items())
+    elif isinstance(space, spaces.Tuple):
+        inside = list(enumerate(space))
+    else:
+        return [Entry(keys, space)]
+    return [entry for key, part in inside for entry in _entries(part, (*keys, key))]
+
+
+def _reader(entry: Entry) -> Callable[[Any], npt.NDArray]:
+    """From a whole observation to one part of it, examined: an array of the part's shape and of its kind."""
+    keys, path, space = entry.keys, entry.path, entry.part
+    dtype, shape = np.dtype(space.dtype), space.shape
+
+    def read(observation: Any) -> npt.NDArray:
+        try:
+            for key in keys:
+                observation = observation[key]
+        except (KeyError, IndexError, TypeError):
+            raise Faulty(f"observation lacks its part '{path}'") from None
+        array = np.asarray(observation)
+        if array.shape != shape or not (array.dtype == dtype or _same_kind(space, array.dtype)):
+            raise Faulty(
+                f"observation {_at(path)}is {array.dtype}{array.shape}, but its space is {dtype}{shape}"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise Faulty(f"observation {_at(path)}has NaN or infinite values")
+        return array
+
+    return read
+
+
+def _same_kind(space: spaces.Space, dtype: np.dtype) -> bool:
+    """Floats of another width lose nothing that matters; whole numbers do, unless they count a few values."""
+    counts = not isinstance(space, spaces.Box)
+    return dtype.kind in "iub" if counts else dtype.kind == np.dtype(space.dtype).kind == "f"
+
+
+def _vector(entries: list[Entry]) -> View:
+    readers = [(_reader(entry), _flattener(entry.part)) for entry in entries]
+    path, box = entries[0].path, entries[0].part
+    if len(entries) == 1 and isinstance(box, spaces.Box):
+        read, plain = readers[0][0], box.dtype in (np.float32, np.float64)
+        shape = box.shape if box.shape else (1,)
+        message = "" if plain and not path else f"the {box.dtype} numbers {_at(path)}as floats"
+        shown = jax.ShapeDtypeStruct(shape, np.float32)
+        return View(shown, lambda observation: read(observation).astype(np.float32).reshape(shape), message)
+
+    def show(observation: Any) -> npt.NDArray:
+        return np.concatenate([flatten(read(observation)) for read, flatten in readers])
+
+    size = sum(int(spaces.flatdim(part)) for _, part in entries)
+    if len(entries) == 1:
+        message = f"one-hot, of {box}"
+    else:
+        message = f"{', '.join(entry.path for entry in entries)} one after the other in one vector"
+    return View(jax.ShapeDtypeStruct((size,), np.float32), show, message)
+
+
+def _flattener(space: spaces.Space) -> Callable[[npt.NDArray], npt.NDArray]:
+    if isinstance(space, spaces.Box):
+        return lambda array: array.astype(np.float32).ravel()
+    if isinstance(space, spaces.Discrete):
+        values = np.eye(int(space.n), dtype=np.float32)
+        start = int(space.start)
+
+        def one_hot(array: npt.NDArray) -> npt.NDArray:
+            if not 0 <= array - start < len(values):
+                raise Faulty(f"observation is {array}, which is not in {space}")
+            return values[array - start]
+
+        return one_hot
+
+    def flatten(array: npt.NDArray) -> npt.NDArray:
+        if not space.contains(array.astype(space.dtype)):
+            raise Faulty(f"observation is {array}, which is not in {space}")
+        return np.asarray(spaces.flatten(space, array.astype(space.dtype)), np.float32)
+
+    return flatten
+
+
+def _picture(picture: Entry, others: list[Entry]) -> View:
+    path, box = picture.path, picture.part
+    assert isinstance(box, spaces.Box)
+    read, turned = _reader(picture), _channels_first(box.shape)
+    numbers = [(_reader(entry), _flattener(entry.part)) for entry in others]
+    height, width, channels = _turn(np.zeros(box.shape, bool), turned).shape
+    planes = sum(int(spaces.flatdim(part)) for _, part in others)
+
+    def show(observation: Any) -> npt.NDArray:
+        pixels = _turn(read(observation), turned)
+        if pixels.dtype != np.uint8:
+            if pixels.min() < 0 or pixels.max() > 255:
+                raise Faulty("observation has pixels that are not from 0 to 255")
+            pixels = pixels.astype(np.uint8)
+        if not numbers:
+            return pixels
+        beside = np.concatenate([flatten(read_one(observation)) for read_one, flatten in numbers])
+        constant = np.broadcast_to(beside.astype(np.uint8), (height, width, planes))
+        return np.concatenate([pixels, constant], axis=-1)
+
+    done = [f"the picture {_at(path)}".rstrip()] if path else []
+    done += ["channels last"] if turned else []
+    done += ["one channel"] if len(box.shape) == 2 else []
+    done += [f"{box.dtype} as bytes"] if box.dtype != np.uint8 else []
+    done += [f"a plane for each value of {', '.join(entry.path for entry in others)}"] if others else []
+    return View(jax.ShapeDtypeStruct((height, width, channels + planes), np.uint8), show, ", ".join(done))
+
+
+def _is_text(space: spaces.Space) -> bool:
+    return space.dtype is not None and np.dtype(space.dtype).kind == "U"
+
+
+def _is_picture(space: spaces.Space) -> bool:
+    """Whole numbers from 0 to 255 in two dimensions of some size, or in three."""
+    if not isinstance(space, spaces.Box) or np.dtype(space.dtype).kind not in "iu" or not space.shape:
+        return False
+    fits = space.low.min() >= 0 and space.high.max() <= 255
+    return bool(fits and (len(space.shape) == 3 or (len(space.shape) == 2 and min(space.shape) > 1)))
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    """Up to four planes, sides that are longer than that, and not as many planes behind."""
+    return len(shape) == 3 and shape[0] <= 4 < min(shape[1:])
+
+
+def _turn(pixels: npt.NDArray, channels_first: bool) -> npt.NDArray:
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    return np.moveaxis(pixels, 0, -1) if channels_first else pixels
+
+
+def _at(path: str) -> str:
+    return f"'{path}' " if path else ""
