@@ -48,6 +48,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--env", help="environment, see epomdp list")
     parser.add_argument("--agent", help="agent, see epomdp list")
+    parser.add_argument(
+        "--protocol",
+        help="defaults under a published name (default: the environment's first; procgen: easy-200)",
+    )
     for name, meaning in (
         ("train-contexts", "contexts the agent learns from"),
         ("validation-contexts", "further contexts that it never learns from, for curves and choices"),
@@ -75,6 +79,15 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--themes", action="store_true", default=None, help="board games: a plane of clutter without meaning"
     )
     data.add_argument("--max-episode-steps", type=_number, help="step at which an episode is cut off")
+    data.add_argument("--distribution", help="procgen: easy or hard levels (default: the protocol's)")
+    data.add_argument(
+        "--start-level", type=_number, help="procgen: seed of the first training level (default 0)"
+    )
+    data.add_argument(
+        "--test-start-level",
+        type=_number,
+        help="procgen: of the first test level (default: after the training ones)",
+    )
     agents = parser.add_argument_group("hyperparameters of the agents (those that the chosen agent has)")
     for name, (default, meaning) in registry.all_options().items():
         agents.add_argument(f"--{name.replace('_', '-')}", help=f"{meaning} (default {default})")
@@ -85,6 +98,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contexts", choices=("train", "test"), help="one split only (default: both)")
     parser.add_argument("--episodes", type=_number, default=10, help="episodes in each context")
     parser.add_argument("--seed", type=_number, default=0, help="of the episodes")
+    parser.add_argument(
+        "--novel", action="store_true", help="only test contexts whose content no training context has"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

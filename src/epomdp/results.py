@@ -12,6 +12,7 @@ import numpy as np
 
 from epomdp import files, statistics
 from epomdp import train as training
+from epomdp.contexts import ContextSet, leaks
 from epomdp.errors import BadInput, unknown_name
 from epomdp.evaluate import Episodes, evaluate
 from epomdp.runs import Run
@@ -29,12 +30,14 @@ class Evaluation:
         steps: environment steps, over the whole ensemble, that the evaluated checkpoint had learned from.
         ids: split -> id of each context.
         episodes: policy -> split -> episodes, contexts in the order of `ids`.
+        leaked: ids of the test contexts, played or not, whose content is a training context's.
     """
 
     config: dict[str, Any]
     steps: int
     ids: dict[str, list[str]]
     episodes: dict[str, dict[str, Episodes]]
+    leaked: frozenset[str] = frozenset()
 
     @property
     def default_policy(self) -> str:
@@ -49,6 +52,7 @@ def evaluate_run(
     policies: Sequence[str] | None = None,
     episodes: int = 10,
     seed: int = 0,
+    novel: bool = False,
 ) -> Evaluation:
     """Play a run's agent in its contexts and write `evaluation.json`.
 
@@ -56,9 +60,10 @@ def evaluate_run(
         policies: names of the agent's policies to play; all by default.
         episodes: episodes in each context.
         seed: of the episodes' random numbers.
+        novel: leave out test contexts whose content is a training context's.
 
     Raises:
-        BadInput: no run, no checkpoint in it yet, no such policy, or a number of episodes below one.
+        BadInput: no run, no checkpoint in it yet, no such policy, a number of episodes below one, or no novel context.
     """
     if episodes < 1:
         raise BadInput(f"--episodes is {episodes}; it must be at least 1")
@@ -71,20 +76,40 @@ def evaluate_run(
     for name in policies or ():
         if name not in setup.agent.policies:
             raise unknown_name(f"policy of {run.config['agent']}", name, setup.agent.policies)
+    leaked = frozenset(name for _, name in leaks(setup.parts.train, setup.parts.test))
+    parts = {split: getattr(setup.parts, split) for split in splits}
+    if novel and "test" in parts:
+        parts["test"] = _without(parts["test"], leaked, str(path))
     played = {
         name: {
-            split: evaluate(
-                setup.problem.env, policy, params, getattr(setup.parts, split), episodes=episodes, seed=seed
-            )
-            for split in splits
+            split: evaluate(setup.problem.env, policy, params, part, episodes=episodes, seed=seed)
+            for split, part in parts.items()
         }
         for name, policy in setup.agent.policies.items()
         if policies is None or name in policies
     }
-    ids = {split: list(getattr(setup.parts, split).ids) for split in splits}
-    evaluation = Evaluation(run.config, checkpoint.steps, ids, played)
+    ids = {split: list(part.ids) for split, part in parts.items()}
+    evaluation = Evaluation(run.config, checkpoint.steps, ids, played, leaked)
     files.write_json(run.path / "evaluation.json", _to_json(evaluation, seed))
     return evaluation
+
+
+def _without(contexts: ContextSet, ids: frozenset[str], where: str) -> ContextSet:
+    kept = [row for row, name in enumerate(contexts.ids) if name not in ids]
+    if not kept:
+        raise BadInput(
+            f"{where}: no test context is novel; leave out --novel, or train with more test contexts"
+        )
+    return contexts[kept]
+
+
+def _leaked(recorded: dict[str, Any]) -> frozenset[str]:
+    """From `contexts.json`, the test contexts whose content is a training context's."""
+    seen = set(recorded["train"]["hashes"])
+    test = recorded["test"]
+    return frozenset(
+        name for name, content in zip(test["ids"], test["hashes"], strict=True) if content in seen
+    )
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
@@ -105,7 +130,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
             }
             for name, splits in stored["policies"].items()
         }
-        evaluation = Evaluation(run.config, stored["steps"], stored["ids"], played)
+        evaluation = Evaluation(run.config, stored["steps"], stored["ids"], played, _leaked(run.contexts))
         if not played or not set(stored["ids"]) <= set(SPLITS):
             raise ValueError
         return evaluation
@@ -179,6 +204,25 @@ def gap(evaluations: Sequence[Evaluation], policy: str) -> statistics.Estimate:
     return statistics.gap(train, test, ids=(ids[0], ids[1]))
 
 
+def leaked(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """How many of the test contexts played have the content of a training context: `contexts` and `share`."""
+    played = [name in e.leaked for e in evaluations for name in e.ids.get("test", ())]
+    return {"contexts": sum(played), "share": float(np.mean(played)) if played else None}
+
+
+def novel(evaluations: Sequence[Evaluation], policy: str) -> statistics.Summary | None:
+    """One policy on the test contexts whose content no training context has; None where there are none."""
+    rows = [[i for i, name in enumerate(e.ids.get("test", ())) if name not in e.leaked] for e in evaluations]
+    if not all(rows):
+        return None
+    records = [e.episodes[policy]["test"] for e in evaluations]
+    return statistics.summarise(
+        [r.returns[kept] for r, kept in zip(records, rows, strict=True)],
+        [r.solved[kept].astype(float) for r, kept in zip(records, rows, strict=True)],
+        ids=[[e.ids["test"][i] for i in kept] for e, kept in zip(evaluations, rows, strict=True)],
+    )
+
+
 def scores(evaluations: Sequence[Evaluation], policy: str) -> dict[str, Any]:
     """`{"train": R, "test": R, "gap": {...}}` with what the evaluations hold."""
     held = [split for split in SPLITS if all(split in e.episodes[policy] for e in evaluations)]
@@ -196,7 +240,8 @@ def run_report(evaluation: Evaluation) -> dict[str, Any]:
     """The object that `epomdp evaluate --json` prints."""
     policies = {name: scores([evaluation], name) for name in evaluation.episodes}
     head = {"agent": evaluation.config["agent"], "env": evaluation.config["env"], "steps": evaluation.steps}
-    return head | policies[evaluation.default_policy] | {"policies": policies}
+    copies = {"leaks": leaked([evaluation])} if "test" in evaluation.ids else {}
+    return head | policies[evaluation.default_policy] | copies | {"policies": policies}
 
 
 def group(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from epomdp.errors import BadInput
 
 def run_list(arguments: argparse.Namespace) -> None:
     """Environments and agents, a line each."""
-    for kind, entries in (("environments", problems.PROBLEMS), ("agents", registry.AGENTS)):
+    environments = problems.PROBLEMS | {family.pattern: family for family in problems.FAMILIES.values()}
+    for kind, entries in (("environments", environments), ("agents", registry.AGENTS)):
         print(kind)
         for name, entry in entries.items():
             print(f"  {name:12} {entry.description}")
@@ -31,7 +33,8 @@ def run_train(arguments: argparse.Namespace) -> None:
         for name in ("env", "agent"):
             if name not in given:
                 raise BadInput(f"train: --{name} is missing; see epomdp list for what there is")
-        path = Path(arguments.out or f"runs/{arguments.env}-{arguments.agent}-{arguments.seed or 0}")
+        name = re.sub("[:/]", "-", arguments.env)
+        path = Path(arguments.out or f"runs/{name}-{arguments.agent}-{arguments.seed or 0}")
     options: dict[str, Any] = {"checkpoint_seconds": arguments.checkpoint_seconds}
     with tracking.tensorboard(path, arguments.track) as tracker, console.training_bar(str(path)) as advance:
         options |= {"tracker": tracker, "on_progress": advance}
@@ -47,7 +50,10 @@ def run_train(arguments: argparse.Namespace) -> None:
     print(path)
 
 
-ENVIRONMENT_OPTIONS = ("data", "size", "view", "themes", "max_episode_steps")
+ENVIRONMENT_OPTIONS = (
+    *("data", "size", "view", "themes", "max_episode_steps"),
+    *("distribution", "start_level", "test_start_level"),
+)
 
 
 def _only_with_resume(given: dict[str, Any]) -> None:
@@ -59,14 +65,15 @@ def _only_with_resume(given: dict[str, Any]) -> None:
 
 
 def _settings(given: dict[str, Any]) -> training.Settings:
-    sizes = ("train_contexts", "validation_contexts", "test_contexts", "steps", "seed", "evaluations")
+    sizes = ("train_contexts", "validation_contexts", "test_contexts", "steps")
+    others = ("seed", "evaluations", "protocol")
     hyperparameters = registry.all_options()
     return training.Settings(
         env=given["env"],
         agent=given["agent"],
         env_options={name: given[name] for name in ENVIRONMENT_OPTIONS if name in given},
         agent_options={name: given[name] for name in hyperparameters if name in given},
-        **{name: given[name] for name in sizes if name in given},
+        **{name: given[name] for name in (*sizes, *others) if name in given},
     )
 
 
@@ -74,7 +81,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     """Play a run's policies and print their returns."""
     splits = (arguments.contexts,) if arguments.contexts else results.SPLITS
     evaluation = results.evaluate_run(
-        arguments.run, splits=splits, episodes=arguments.episodes, seed=arguments.seed
+        arguments.run, splits=splits, episodes=arguments.episodes, seed=arguments.seed, novel=arguments.novel
     )
     report = results.run_report(evaluation)
     if arguments.json:
@@ -82,6 +89,12 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         return
     title = f"{report['agent']} on {report['env']} after {report['steps']:,} steps: mean return"
     _show_policies(title, report["policies"])
+    copies = report.get("leaks", {"contexts": 0})
+    if copies["contexts"]:
+        print(
+            f"{copies['contexts']:,} of the test contexts ({copies['share']:.1%}) look like a training context; "
+            "--novel leaves them out"
+        )
 
 
 def _show_policies(title: str, policies: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ class ProcgenLanes(Lanes):
         levels = np.zeros(len(self._observation), np.int64)
         levels[rows] = [int(context["level"]) for context in contexts]
         self._release(rows)
-        self._make([lane for lane in rows if not self._take(lane, levels[lane])], levels)
+        self._make([lane for lane in rows if not self._take(lane, int(levels[lane]))], levels)
         for pool in self._pools:
             games = np.flatnonzero(np.isin(pool.lane, rows))
             if games.size:
