@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from epomdp import drivers
 from epomdp import train as training
 
 Contestants = dict[str, Callable[[], object]]
@@ -26,15 +26,15 @@ class Trainer:
         settings = training.Settings(env, agent, agent_options=options or {}).resolved()
         setup = training.prepare(settings)
         self.env, self.agent, self.contexts = setup.problem.env, setup.agent, setup.parts.train
-        self._data = jax.tree.map(jnp.asarray, (setup.parts.train.values, setup.resamples))
-        self._loop = training._initial(self.env, self.agent, *self._data, jax.random.key(0))
+        self._driver = drivers.make(self.env, self.agent, self.contexts, setup.resamples)
+        self._loop = self._driver.initial(jax.random.key(0))
         self._update = 0
 
     def run(self, updates: int) -> None:
         """Train; the metrics come to the host after every update, as they do for the log."""
         for _ in range(updates):
             key = jax.random.fold_in(jax.random.key(0), self._update)
-            self._loop, metrics = training._iterate(self.env, self.agent, self._loop, *self._data, key)
+            self._loop, metrics = self._driver.iterate(self._loop, key)
             jax.tree.map(float, metrics)
             self._update += 1
 

@@ -1,15 +1,27 @@
-"""Pages in headless Chromium, for every test that opens one."""
+"""Pages in headless Chromium, for every test that opens one; host environments, for every test that steps one."""
 
+import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
+
+
+@pytest.fixture(scope="session")
+def toys() -> ModuleType:
+    """The module `host_toys`."""
+    spec = importlib.util.spec_from_file_location("host_toys", Path(__file__).with_name("host_toys.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

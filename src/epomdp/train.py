@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
-from epomdp import collect, contexts, problems
+from epomdp import contexts, drivers, problems
 from epomdp.agents import registry
 from epomdp.agents.base import Agent
-from epomdp.agents.members import for_each_member
 from epomdp.contexts import ContextSet, Split
-from epomdp.envs.base import Environment
+from epomdp.drivers import Driver
 from epomdp.errors import BadInput, RunFailed
 from epomdp.evaluate import evaluate
 from epomdp.problems import Problem
@@ -120,13 +117,6 @@ class Setup(NamedTuple):
     parts: Split
     agent: Agent
     resamples: np.ndarray
-
-
-class Loop(NamedTuple):
-    """All that changes while training: the agent's state and the members' environments."""
-
-    learners: PyTree
-    actors: PyTree
 
 
 def prepare(settings: Settings) -> Setup:
@@ -225,15 +215,14 @@ def load(path: str | Path) -> tuple[Run, Setup, Settings]:
 
 def restore(run: Run, setup: Setup, settings: Settings) -> Checkpoint:
     """The newest good checkpoint, or the start of the run where there is none."""
-    initial = functools.partial(_initial, setup.problem.env, setup.agent)
-    values, resamples = _on_device(setup)
+    initial = _driver(setup).initial
     key = jax.random.fold_in(jax.random.key(settings.seed), 2**31)
-    found = run.load(jax.eval_shape(initial, values, resamples, key))
-    return found or Checkpoint(initial(values, resamples, key), 0, 0)
+    found = run.load(jax.eval_shape(initial, key))
+    return found or Checkpoint(initial(key), 0, 0)
 
 
-def _on_device(setup: Setup) -> tuple[PyTree, Array]:
-    return jax.tree.map(jnp.asarray, (setup.parts.train.values, setup.resamples))
+def _driver(setup: Setup) -> Driver:
+    return drivers.make(setup.problem.env, setup.agent, setup.parts.train, setup.resamples)
 
 
 def _go_on(
@@ -252,16 +241,13 @@ def _go_on(
     if update < updates:
         # What was evaluated is no longer the newest.
         (run.path / "evaluation.json").unlink(missing_ok=True)
-    values, resamples = _on_device(setup)
     key = jax.random.key(settings.seed)
     due = _evaluation_points(updates, settings.evaluations)
     started, saved = time.monotonic(), time.monotonic()
     curve = {"train_return": math.nan, "validation_return": math.nan}
-    with _deferred_interrupt() as interrupted:
+    with closing(_driver(setup)) as driver, _deferred_interrupt() as interrupted:
         while update < updates:
-            loop, metrics = _iterate(
-                setup.problem.env, agent, loop, values, resamples, jax.random.fold_in(key, update)
-            )
+            loop, metrics = driver.iterate(loop, jax.random.fold_in(key, update))
             update, steps = update + 1, steps + agent.steps_per_update
             row = {name: float(value) for name, value in metrics.items()}
             _check_finite(row, run, steps)
@@ -292,35 +278,6 @@ def _go_on(
             if interrupted():
                 raise KeyboardInterrupt
     return run
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _initial(env: Environment, agent: Agent, values: PyTree, resamples: Array, key: Array) -> Loop:
-    """Fresh learners, and every member's environments at the start of an episode."""
-    key_agent, key_actors = jax.random.split(key)
-
-    def begin(resample, key):
-        return collect.start(env, values, resample, key, agent.num_envs)
-
-    actors = jax.vmap(begin)(resamples, jax.random.split(key_actors, agent.members))
-    return Loop(agent.init(key_agent), actors)
-
-
-# The old loop is given away: a replay is written in place.
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def _iterate(env: Environment, agent: Agent, loop: Loop, values: PyTree, resamples: Array, key: Array):
-    """One rollout of every member and one update; also the mean return of the episodes that ended in it."""
-    key_collect, key_update = jax.random.split(key)
-
-    def act(params, actors, resample, key):
-        return collect.rollout(env, agent, params, actors, values, resample, key)
-
-    actors, rollouts = for_each_member(act, agent.strategy)(
-        agent.params(loop.learners), loop.actors, resamples, jax.random.split(key_collect, agent.members)
-    )
-    learners, metrics = agent.update(loop.learners, rollouts, key_update)
-    metrics["episode_return"] = jnp.nanmean(rollouts.extras["episode_return"])
-    return Loop(learners, actors), metrics
 
 
 def _check_finite(row: dict[str, float], run: Run, steps: int) -> None:
