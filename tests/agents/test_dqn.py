@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epomdp import train as training
+from epomdp import drivers
 from epomdp.agents import dqn, ops, registry
 from epomdp.agents.replay import Drawn
 from epomdp.contexts import ContextSet
@@ -122,13 +122,12 @@ def test_the_loss_is_hubers_and_its_gradient_reaches_the_online_network_only():
 
 def run(agent, env, updates, contexts=None, seed=0):
     """Train without a run directory."""
-    values, resamples = contexts, jnp.zeros((1, jax.tree.leaves(contexts)[0].shape[0]), jnp.int32)
-    loop = training._initial(env, agent, values, resamples, jax.random.key(seed))
+    some = ContextSet.from_values(contexts)
+    driver = drivers.make(env, agent, some, jnp.zeros((1, len(some)), jnp.int32))
+    loop = driver.initial(jax.random.key(seed))
     rows = []
     for i in range(updates):
-        loop, metrics = training._iterate(
-            env, agent, loop, values, resamples, jax.random.fold_in(jax.random.key(seed), i)
-        )
+        loop, metrics = driver.iterate(loop, jax.random.fold_in(jax.random.key(seed), i))
         rows.append(jax.tree.map(float, metrics))
     return loop, rows
 
