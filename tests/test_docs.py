@@ -190,7 +190,9 @@ def test_defaults_of_hyperparameters_are_those_of_the_code(page):
     assert len(compared) >= 5
     for name, shown in compared.items():
         default = known[name]
-        plain = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
+        # No widths stand for the network's own.
+        widths = isinstance(default, tuple)
+        plain = (",".join(map(str, default)) or "own") if widths else str(default).lower()
         assert shown == plain, name
 
 

@@ -223,7 +223,7 @@ def test_it_solves_a_chain_and_its_values_are_right():
         {"gamma": 0.0},
         {"learning_rate": float("inf")},
         {"max_grad_norm": 0.0},
-        {"hidden": ()},
+        {"hidden": (0,)},
         {"network": "resnet"},
     ],
 )

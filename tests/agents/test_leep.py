@@ -100,9 +100,9 @@ def test_the_penalty_is_alpha_kl_from_member_to_link():
 
 
 def test_peers_are_the_other_members_in_each_members_own_states():
-    config, agent, learners, resamples = setup()
+    _, agent, learners, resamples = setup()
     found = leep.peer_log_probs(
-        learners.params, rollouts(agent, learners, resamples, contexts()).observation, config
+        learners.params, rollouts(agent, learners, resamples, contexts()).observation, "map"
     )
     observation = rollouts(agent, learners, resamples, contexts()).observation
     for i in range(4):
@@ -113,10 +113,11 @@ def test_peers_are_the_other_members_in_each_members_own_states():
         np.testing.assert_allclose(shown[np.lexsort(shown.T)], others[np.lexsort(others.T)], atol=1e-4)
 
 
-@pytest.mark.parametrize("strategy", ["unroll", "map"])
+@pytest.mark.parametrize("strategy", ["unroll", "vmap"])
 def test_strategies_agree(strategy):
-    _, agent, learners, resamples = setup()
+    _, agent, learners, resamples = setup(strategy="map")
     _, other, _, _ = setup(strategy=strategy)
+    assert (agent.strategy, other.strategy) == ("map", strategy)
     data = rollouts(agent, learners, resamples, contexts())
     key = jax.random.key(3)
     first, second = update(agent, learners, data, key), update(other, learners, data, key)

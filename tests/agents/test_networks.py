@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from epomdp import drivers
 from epomdp import train as training
-from epomdp.agents.networks import orthogonal
+from epomdp.agents.layers import orthogonal
 from epomdp.train import Settings
 
 
@@ -36,8 +37,8 @@ def test_their_directions_are_uniform():
 def test_a_run_starts_without_calls_to_lapack(agent):
     # A batch of these hangs where the pool has two threads.
     setup = training.prepare(Settings("guess", agent).resolved())
-    values, resamples = training._on_device(setup)
-    lowered = training._initial.lower(setup.problem.env, setup.agent, values, resamples, jax.random.key(0))
+    driver = drivers.make(setup.problem.env, setup.agent, setup.parts.train, setup.resamples)
+    lowered = jax.jit(driver.initial).lower(jax.random.key(0))
     assert "lapack" not in lowered.as_text()
 
 

@@ -36,10 +36,26 @@ def test_the_loss_is_the_sum_of_its_parts_by_hand():
     clipped = batch.value + np.clip(value - batch.value, -0.2, 0.2)
     critic = 0.5 * np.mean(np.maximum((value - batch.target) ** 2, (clipped - batch.target) ** 2))
     entropy = -np.mean(np.sum(np.exp(log_p) * log_p, axis=-1))
-    total, metrics = ppo.loss(learner.params, CONFIG, batch, ppo.no_penalty)
+    normalised = batch._replace(advantage=jnp.asarray(advantage))
+    total, metrics = ppo.loss(learner.params, CONFIG, normalised, ppo.no_penalty)
     assert float(total) == pytest.approx(policy + 0.5 * critic - 0.01 * entropy, rel=1e-4)
     assert float(metrics["entropy"]) == pytest.approx(entropy, rel=1e-4)
     assert float(metrics["clip_fraction"]) == pytest.approx(np.mean(np.abs(ratio - 1) > 0.2))
+
+
+def test_the_gradient_is_that_of_the_loss_with_advantages_normalised_in_the_minibatch():
+    learner, batch = learner_and_batch()
+    rows = jnp.asarray([3, 8, 1, 14, 5, 6])
+    found, _ = ppo.gradient(learner.params, CONFIG, batch, rows, ppo.no_penalty)
+    part = jax.tree.map(lambda x: x[rows], batch)
+    advantage = (part.advantage - np.mean(part.advantage)) / (np.std(part.advantage) + 1e-8)
+    expected = jax.grad(ppo.loss, has_aux=True)(
+        learner.params, CONFIG, part._replace(advantage=advantage), ppo.no_penalty
+    )[0]
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    plain = jax.grad(ppo.loss, has_aux=True)(learner.params, CONFIG, part, ppo.no_penalty)[0]
+    assert np.abs(found.actor.weight - plain.actor.weight).max() > 1e-3
 
 
 def test_a_penalty_is_added_and_its_metrics_are_kept():
@@ -93,7 +109,7 @@ def test_gradients_are_clipped_by_their_global_norm():
         {"gae_lambda": -0.1},
         {"num_minibatches": 7},
         {"hidden": (0,)},
-        {"hidden": ()},
+        {"compute": "float16"},
         {"clip_coef": -1.0},
         {"ent_coef": float("nan")},
         {"vf_coef": -3.0},

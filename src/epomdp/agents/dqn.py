@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from epomdp.agents import networks, ops, policies, replay
 from epomdp.agents.base import Agent
-from epomdp.agents.networks import ActorCritic, Params
+from epomdp.agents.networks import Params
 from epomdp.agents.replay import Drawn, Replay
 from epomdp.envs.base import Transition
 from epomdp.envs.host import AnyEnvironment
@@ -44,11 +44,9 @@ class Config:
     exploration_steps: Annotated[int, "environment steps until epsilon has fallen from 1"] = 100_000
     epsilon: Annotated[float, "probability of a random action from then on"] = 0.05
     max_grad_norm: Annotated[float, "largest global norm of a gradient"] = 10.0
-    network: Annotated[networks.Network, "mlp, board (convolutions first), or auto: by the observation"] = (
-        "auto"
-    )
-    channels: Annotated[tuple[int, ...], "widths of the convolutions of a board network"] = (16, 32)
-    hidden: Annotated[tuple[int, ...], "widths of the hidden layers"] = (128, 128)
+    network: Annotated[networks.Network, networks.MEANING] = "auto"
+    channels: Annotated[tuple[int, ...], networks.CHANNELS_MEANING] = ()
+    hidden: Annotated[tuple[int, ...], networks.HIDDEN_MEANING] = ()
 
     def __post_init__(self):
         for name in ("num_envs", "num_steps", "n_step", "batch_size", "target_period", "exploration_steps"):
@@ -103,9 +101,9 @@ Metrics = dict[str, Float[Array, ""]]
 
 def init(config: Config, env: AnyEnvironment, key: Array) -> Learner:
     """A fresh network, its copy, and an empty replay."""
-    board = networks.choose(config.network, env.observation, config.channels) == "board"
-    channels = config.channels if board else ()
-    online: Params = ActorCritic(env.observation, env.num_actions, channels, config.hidden, key)
+    online: Params = networks.make(
+        config.network, env.observation, env.num_actions, config.channels, config.hidden, key
+    )
     empty = replay.init(config.rows, config.num_envs, env.shortest_truncation, env.observation)
     return Learner(
         online,

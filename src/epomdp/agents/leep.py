@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from epomdp.agents import networks, ops, policies, ppo
 from epomdp.agents.base import Agent
-from epomdp.agents.members import Strategy, for_each_member
+from epomdp.agents.members import Strategy, choose_strategy, for_each_member
 from epomdp.agents.networks import Params
 from epomdp.envs.base import Transition
 from epomdp.envs.host import AnyEnvironment
@@ -34,7 +34,7 @@ class Config:
     alpha: Annotated[float, "weight of KL(member || link); 0 is the unlinked ensemble"] = 0.1
     link: Annotated[ops.Link, "how members are joined: max (LEEP) or mean"] = "max"
     bootstrap: Annotated[bool, "whether each member has a bootstrap resample of its own"] = True
-    strategy: Annotated[Strategy, "how members are run: vmap, unroll or map"] = "map"
+    strategy: Annotated[Strategy, "how members are run: map, unroll, vmap, or auto: by the backend"] = "auto"
     ppo: ppo.Config = field(default_factory=ppo.Config)
 
     def __post_init__(self):
@@ -60,17 +60,18 @@ def penalty(
     return alpha * divergence, {"link_kl": divergence}
 
 
-def peer_log_probs(params: Params, observation: PyTree, config: Config) -> Float[Array, "n T N m A"]:
+def peer_log_probs(params: Params, observation: PyTree, strategy: Strategy) -> Float[Array, "n T N m A"]:
     """What the m = n - 1 other members would do in each member's own states (leaves (n, T, N, ...))."""
 
     def log_probs(params, observation):
-        return jax.nn.log_softmax(jax.vmap(jax.vmap(params))(observation)[0])
+        return jax.nn.log_softmax(networks.outputs(params, observation)[0])
 
+    members = jax.tree.leaves(params)[0].shape[0]
     shifted = [
-        for_each_member(log_probs, config.strategy)(
+        for_each_member(log_probs, strategy)(
             jax.tree.map(lambda x, k=k: jnp.roll(x, k, axis=0), params), observation
         )
-        for k in range(1, config.members)
+        for k in range(1, members)
     ]
     return jnp.stack(shifted, axis=-2)
 
@@ -79,6 +80,8 @@ def agent(config: Config, env: AnyEnvironment) -> Agent:
     """LEEP for an environment: n PPO learners that share nothing but the link."""
     n = config.members
     linked = config.alpha > 0 and n > 1
+    network = networks.choose(config.ppo.network, env.observation, config.ppo.channels)
+    strategy = choose_strategy(config.strategy, network)
 
     def init(key: Array) -> ppo.Learner:
         keys = jax.random.split(key, n)
@@ -89,11 +92,12 @@ def agent(config: Config, env: AnyEnvironment) -> Agent:
 
     def update(learners: ppo.Learner, rollouts: Transition, key: Array):
         def one(learner, rollout, key, peers):
+            learner, rollout = ppo.scale_rewards(learner, rollout)
             batch = ppo.prepare(config.ppo, learner.params, rollout, env.shortest_truncation, peers)
             return ppo.learn(config.ppo, learner, batch, key, link_penalty if linked else ppo.no_penalty)
 
-        peers = peer_log_probs(learners.params, rollouts.observation, config) if linked else None
-        learners, metrics = for_each_member(one, config.strategy)(
+        peers = peer_log_probs(learners.params, rollouts.observation, strategy) if linked else None
+        learners, metrics = for_each_member(one, strategy)(
             learners, rollouts, jax.random.split(key, n), peers
         )
         return learners, jax.tree.map(jnp.mean, metrics)
@@ -118,7 +122,7 @@ def agent(config: Config, env: AnyEnvironment) -> Agent:
             of="the linked policy",
             sampled_name="linked",
         ),
-        network=networks.choose(config.ppo.network, env.observation, config.ppo.channels),
+        network=network,
         bootstrap=config.bootstrap,
-        strategy=config.strategy,
+        strategy=strategy,
     )

@@ -1,126 +1,122 @@
-"""Networks: from one observation to action logits and a value."""
+"""Networks: from one observation to action logits and a value, and which of them suits an observation."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
+from epomdp.agents.layers import Convolution, ImpalaBlock, Linear, Patches, positions
 from epomdp.errors import BadInput
 
 Params = Any
 """A network: a pytree of arrays that is called with one observation and gives (logits, value)."""
 
-Network = Literal["auto", "mlp", "board"]
+Network = Literal["auto", "mlp", "board", "small", "impala"]
+Compute = Literal["float32", "bfloat16"]
 
-KERNEL, STRIDE = 3, 2
-"""Every convolution looks at 3 x 3 cells; the first goes on by two cells, the others by one."""
+MEANING = "mlp, board (planes), small or impala (pixels), or auto: by the observation"
+CHANNELS_MEANING = "widths of the convolutions; none: the network's own"
+HIDDEN_MEANING = "widths of the hidden layers; none: the network's own"
+
+STRIDE = 2
+"""The first convolution of a board goes on by two cells, the others by one."""
 
 LARGEST_BOARD = 32
 """Sides up to which a picture of whole numbers is taken for the planes of a board."""
 
+CHANNELS = {"mlp": (), "board": (16, 32), "small": (16, 32, 32), "impala": (16, 32, 32)}
+HIDDEN = {"mlp": (128, 128), "board": (128, 128), "small": (256,), "impala": (256,)}
+"""Widths of each kind's own."""
 
-def _linear(size_in: int, size_out: int, scale: float, key: Array) -> eqx.nn.Linear:
-    """Linear layer with orthogonal weights of the given gain and zero biases."""
-    layer = eqx.nn.Linear(size_in, size_out, key=key)
-    weight = scale * orthogonal(key, size_out, size_in)
-    return eqx.tree_at(lambda x: (x.weight, x.bias), layer, (weight, jnp.zeros(size_out)))
-
-
-def orthogonal(key: Array, rows: int, columns: int) -> Float[Array, "rows columns"]:
-    """A uniformly random matrix of orthonormal rows, or columns where these are fewer (Saxe et al. 2014).
-
-    By Gram and Schmidt, each vector twice ("twice is enough", Giraud, Langou and Rozloznik 2005). Not by
-    `jnp.linalg.qr`: under `vmap` over members LAPACK's batches wait, in threads of XLA's pool, for threads of
-    the same pool, and on a machine of two cores two such calls at a time wait for ever.
-    """
-    few, many = sorted((rows, columns))
-    gaussian = jax.random.normal(key, (few, many))
-
-    def add(i, basis):
-        vector = gaussian[i]
-        for _ in range(2):
-            vector = vector - basis.T @ (basis @ vector)
-        return basis.at[i].set(vector / jnp.linalg.norm(vector))
-
-    basis = jax.lax.fori_loop(0, few, add, jnp.zeros_like(gaussian))
-    return basis if rows == few else basis.T
+PIXELS = ("small", "impala")
+AT_ONCE = {Patches: 32, ImpalaBlock: 4}
+"""Pictures that a network that begins so is best shown at a time on a CPU, whose caches they still fit."""
 
 
-class Convolution(eqx.Module):
-    """3 x 3 convolution of an (H, W, C) picture without padding, as patches and one matrix product.
-
-    On a CPU this is several times faster than XLA's own convolution, whose gradients are slow inside a loop.
-    Where the stride would leave a last row or column out, one of zeros is added.
-    """
-
-    weight: Float[Array, "out K"]
-    bias: Float[Array, " out"]
-    stride: int = eqx.field(static=True)
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int, key: Array):
-        self.weight = math.sqrt(2.0) * orthogonal(key, channels_out, KERNEL**2 * channels_in)
-        self.bias = jnp.zeros(channels_out)
-        self.stride = stride
-
-    def __call__(self, x: Float[Array, "H W C"]) -> Float[Array, "h w out"]:
-        spans = [(_positions(side, self.stride) - 1) * self.stride + 1 for side in x.shape[:2]]
-        missing = [(0, span + KERNEL - 1 - side) for span, side in zip(spans, x.shape, strict=False)]
-        x = jnp.pad(x, (*missing, (0, 0)))
-        rows, columns = spans
-        shifted = [
-            x[i : i + rows : self.stride, j : j + columns : self.stride]
-            for i in range(KERNEL)
-            for j in range(KERNEL)
-        ]
-        # Planes are bytes: they are gathered as such and become floats at the last moment.
-        patches = jnp.concatenate(shifted, axis=-1).astype(jnp.float32)
-        return patches @ self.weight.T + self.bias
+def _sides(network: Network, side: int, count: int) -> list[int]:
+    """A side of the picture before and after each of `count` stages; below 1 where it is too short for them."""
+    if network == "impala":
+        steps = [lambda side: math.ceil(side / 2)] * count
+    elif network == "small":
+        steps = [lambda side: math.ceil(side / Patches.SIDE)] + [lambda side: positions(side, 2)] * (
+            count - 1
+        )
+    else:
+        steps = [lambda side: positions(side, STRIDE)] + [lambda side: positions(side, 1)] * (count - 1)
+    return list(itertools.accumulate(steps[:count], lambda side, step: step(side), initial=side))
 
 
-def _positions(side: int, stride: int) -> int:
-    """How often a window of 3 cells fits along a side, every cell being in one at least."""
-    return math.ceil((side - KERNEL) / stride) + 1
-
-
-def _convolved(side: int, count: int) -> int:
-    """A side after `count` convolutions; below 1 where it is too short for them."""
-    return _positions(side, STRIDE) - (KERNEL - 1) * (count - 1)
-
-
-def choose(network: Network, observation: jax.ShapeDtypeStruct, channels: tuple[int, ...]) -> Network:
+def choose(network: Network, observation: jax.ShapeDtypeStruct, channels: tuple[int, ...] = ()) -> Network:
     """The kind of network for an observation.
 
-    "auto" is "board" for planes of whole numbers (H, W, C) whose sides are long enough for the convolutions and
-    at most 32, and "mlp" for everything else.
+    "auto" goes by the observation alone, so that a run may move between machines. Pictures (H, W, C) of whole
+    numbers with sides up to 32 are taken for the planes of a board ("board"), larger ones of bytes for pixels
+    ("small"), if their sides are long enough for the convolutions; everything else is flattened ("mlp").
 
     Raises:
-        BadInput: a board network is wanted for an observation that it cannot see.
+        BadInput: a network is wanted for an observation that it cannot see.
     """
+
+    def fits(kind: Network) -> bool:
+        count = len(channels or CHANNELS[kind])
+        sides = [side for length in shape[:2] for side in _sides(kind, length, count)]
+        return len(shape) == 3 and min(sides) >= 1
+
     shape = observation.shape
-    fits = len(shape) == 3 and all(_convolved(side, len(channels)) >= 1 for side in shape[:2])
-    if network == "board" and not fits:
+    if network in ("board", *PIXELS) and not fits(network):
         raise BadInput(
-            f"network 'board' with {len(channels)} convolutions cannot see an observation of shape {shape}; "
-            "it wants (height, width, planes) with longer sides: choose mlp, or fewer channels"
+            f"network '{network}' with {len(channels or CHANNELS[network])} convolutions cannot see an "
+            f"observation of shape {shape}; it wants (height, width, channels) with longer sides: choose mlp, or "
+            "fewer channels"
         )
     if network != "auto":
         return network
-    whole = jnp.issubdtype(observation.dtype, jnp.integer)
-    return "board" if fits and whole and max(shape[:2]) <= LARGEST_BOARD else "mlp"
+    if len(shape) == 3 and max(shape[:2]) <= LARGEST_BOARD:
+        found, fitting = "board", jnp.issubdtype(observation.dtype, jnp.integer)
+    else:
+        found, fitting = "small", observation.dtype == jnp.uint8
+    return found if fitting and fits(found) else "mlp"
 
 
-def check(network: Network, channels: tuple[int, ...], hidden: tuple[int, ...]) -> None:
-    """Raise BadInput unless these shape a network."""
-    if network not in get_args(Network):
-        raise BadInput(f"network is '{network}'; choose one of {', '.join(get_args(Network))}")
+def check(
+    network: Network, channels: tuple[int, ...], hidden: tuple[int, ...], compute: Compute = "float32"
+) -> None:
+    """Raise BadInput unless these shape a network; no widths at all stand for the network's own."""
+    for name, value, kinds in (("network", network, Network), ("compute", compute, Compute)):
+        if value not in get_args(kinds):
+            raise BadInput(f"{name} is '{value}'; choose one of {', '.join(get_args(kinds))}")
     for name, widths in (("channels", channels), ("hidden", hidden)):
-        if not widths or min(widths) < 1:
+        if widths and min(widths) < 1:
             raise BadInput(f"{name} is {widths}; give the width of each layer, at least 1, like 128,128")
+
+
+def make(
+    network: Network,
+    observation: jax.ShapeDtypeStruct,
+    num_actions: int,
+    channels: tuple[int, ...],
+    hidden: tuple[int, ...],
+    key: Array,
+    compute: Compute = "float32",
+) -> ActorCritic:
+    """A fresh network of a kind for an observation.
+
+    Args:
+        channels, hidden: widths of the convolutions and of the dense layers; () for the kind's own.
+        compute: the precision of all but the two heads; weights and outputs are single.
+
+    Raises:
+        BadInput: as `choose`.
+    """
+    kind = choose(network, observation, channels)
+    channels = () if kind == "mlp" else channels or CHANNELS[kind]
+    return ActorCritic(kind, observation, num_actions, channels, hidden or HIDDEN[kind], key, compute)
 
 
 class ActorCritic(eqx.Module):
@@ -129,38 +125,91 @@ class ActorCritic(eqx.Module):
     Call it with one observation; without convolutions it may have any shape and is flattened.
     """
 
-    convolutions: tuple[Convolution, ...]
-    torso: tuple[eqx.nn.Linear, ...]
-    actor: eqx.nn.Linear
-    critic: eqx.nn.Linear
+    convolutions: tuple[Convolution | Patches | ImpalaBlock, ...]
+    torso: tuple[Linear, ...]
+    actor: Linear
+    critic: Linear
+    compute: Compute = eqx.field(static=True)
 
     def __init__(
         self,
+        kind: Network,
         observation: jax.ShapeDtypeStruct,
         num_actions: int,
         channels: tuple[int, ...],
         hidden: tuple[int, ...],
         key: Array,
+        compute: Compute = "float32",
     ):
         key_actor, key_critic, *keys = jax.random.split(key, len(hidden) + len(channels) + 2)
         keys_torso, keys_convolutions = keys[: len(hidden)], keys[len(hidden) :]
         size = math.prod(observation.shape)
         self.convolutions = ()
         if channels:
-            strides = (STRIDE, *[1] * (len(channels) - 1))
-            planes = (observation.shape[-1], *channels)
-            self.convolutions = tuple(map(Convolution, planes, channels, strides, keys_convolutions))
-            size = channels[-1] * math.prod(_convolved(side, len(channels)) for side in observation.shape[:2])
+            self.convolutions = _convolutions(kind, observation.shape[-1], channels, keys_convolutions)
+            ends = [_sides(kind, side, len(channels))[-1] for side in observation.shape[:2]]
+            size = channels[-1] * math.prod(ends)
         sizes = (size, *hidden)
-        self.torso = tuple(map(_linear, sizes, hidden, [math.sqrt(2.0)] * len(hidden), keys_torso))
-        self.actor = _linear(sizes[-1], num_actions, 0.01, key_actor)
-        self.critic = _linear(sizes[-1], 1, 1.0, key_critic)
+        self.torso = tuple(map(Linear, sizes, hidden, [math.sqrt(2.0)] * len(hidden), keys_torso))
+        self.actor = Linear(sizes[-1], num_actions, 0.01, key_actor)
+        self.critic = Linear(sizes[-1], 1, 1.0, key_critic)
+        self.compute = compute
 
     def __call__(self, observation: Float[Array, ...]) -> tuple[Float[Array, " A"], Float[Array, ""]]:
+        dtype = jnp.dtype(self.compute)
         x = observation
         for convolution in self.convolutions:
-            x = jax.nn.relu(convolution(x))
-        x = jnp.ravel(x).astype(jnp.float32)
+            x = convolution(x, dtype)
+        x = jnp.ravel(x).astype(dtype)
         for layer in self.torso:
             x = jax.nn.relu(layer(x))
+        x = x.astype(jnp.float32)
         return self.actor(x), self.critic(x)[0]
+
+
+def _convolutions(
+    kind: Network, planes: int, channels: tuple[int, ...], keys: list[Array]
+) -> tuple[Convolution | Patches | ImpalaBlock, ...]:
+    sizes = list(zip(itertools.pairwise((planes, *channels)), keys, strict=True))
+    if kind == "impala":
+        last = len(sizes) - 1
+        return tuple(ImpalaBlock(*size, key, relu=i == last) for i, (size, key) in enumerate(sizes))
+    if kind == "small":
+        (size, key), *others = sizes
+        return (Patches(*size, key), *(Convolution(*size, 2, key, relu=True) for size, key in others))
+    strides = (STRIDE, *[1] * (len(channels) - 1))
+    return tuple(
+        Convolution(*size, stride, key, relu=True) for (size, key), stride in zip(sizes, strides, strict=True)
+    )
+
+
+def sees_pixels(params: Params) -> bool:
+    """Whether this is a network for pixels."""
+    return bool(params.convolutions) and type(params.convolutions[0]) in AT_ONCE
+
+
+def at_once(params: Params, size: int) -> int:
+    """How many of `size` observations to learn from at a time: all, or for pixels on a CPU a divisor of `size`.
+
+    There what the convolutions keep for the gradient should fit the caches, and the memory.
+    """
+    if not sees_pixels(params) or jax.default_backend() != "cpu":
+        return size
+    most = AT_ONCE[type(params.convolutions[0])]
+    return next(count for count in range(min(size, most), 0, -1) if size % count == 0)
+
+
+def outputs(params: Params, observation: PyTree) -> tuple[Float[Array, "T N A"], Float[Array, "T N"]]:
+    """Logits and values of observations (T, N, ...); of pixels one step's at a time, as a matter of memory."""
+    each_step = jax.vmap(params)
+    if sees_pixels(params):
+        return jax.lax.map(each_step, observation)
+    return jax.vmap(each_step)(observation)
+
+
+def describe(network: Network, observation: jax.ShapeDtypeStruct, weights: int) -> str:
+    """A line that says what "auto" came to, like "small (64 x 64 x 3 pixels), 150k weights"."""
+    seen = " x ".join(map(str, observation.shape)) or "one number"
+    kind = {"mlp": "numbers", "board": "planes"}.get(network, "pixels")
+    count = f"{weights / 1000:,.0f}k" if weights >= 1000 else str(weights)
+    return f"{network} ({seen} {kind}), {count} weights"

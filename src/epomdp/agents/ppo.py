@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from epomdp.agents import networks, ops, policies
+from epomdp.agents import networks, ops, policies, returns
 from epomdp.agents.base import Agent
 from epomdp.agents.members import for_each_member
-from epomdp.agents.networks import ActorCritic, Params
+from epomdp.agents.networks import Params
 from epomdp.envs.base import Transition
 from epomdp.envs.host import AnyEnvironment
 from epomdp.errors import BadInput
@@ -36,11 +36,13 @@ class Config:
     ent_coef: Annotated[float, "weight of the entropy bonus"] = 0.01
     vf_coef: Annotated[float, "weight of the value loss"] = 0.5
     max_grad_norm: Annotated[float, "largest global norm of a gradient"] = 0.5
-    network: Annotated[networks.Network, "mlp, board (convolutions first), or auto: by the observation"] = (
-        "auto"
+    network: Annotated[networks.Network, networks.MEANING] = "auto"
+    channels: Annotated[tuple[int, ...], networks.CHANNELS_MEANING] = ()
+    hidden: Annotated[tuple[int, ...], networks.HIDDEN_MEANING] = ()
+    compute: Annotated[networks.Compute, "precision within the network: float32, or bfloat16 for GPUs"] = (
+        "float32"
     )
-    channels: Annotated[tuple[int, ...], "widths of the convolutions of a board network"] = (16, 32)
-    hidden: Annotated[tuple[int, ...], "widths of the hidden layers"] = (128, 128)
+    normalise_returns: Annotated[bool, "divide rewards by the running deviation of returns (Procgen)"] = False
 
     def __post_init__(self):
         positive = ("num_envs", "num_steps", "update_epochs", "num_minibatches", "learning_rate", "clip_coef")
@@ -53,7 +55,7 @@ class Config:
             raise BadInput(
                 f"gamma {self.gamma} and gae_lambda {self.gae_lambda} must lie in (0, 1] and [0, 1]"
             )
-        networks.check(self.network, self.channels, self.hidden)
+        networks.check(self.network, self.channels, self.hidden, self.compute)
         if self.num_envs * self.num_steps % self.num_minibatches:
             raise BadInput(
                 f"num_minibatches {self.num_minibatches} does not divide the batch of "
@@ -62,10 +64,11 @@ class Config:
 
 
 class Learner(NamedTuple):
-    """One network and its optimizer."""
+    """One network, its optimizer, and the scale of its returns: () where they are left as they are."""
 
     params: Params
     opt_state: PyTree
+    scale: returns.Scale | tuple[()] = ()
 
 
 class Batch(NamedTuple):
@@ -92,10 +95,11 @@ def no_penalty(logits: Float[Array, "B A"], extra: PyTree) -> tuple[Float[Array,
 
 def init(config: Config, observation: jax.ShapeDtypeStruct, num_actions: int, key: Array) -> Learner:
     """A fresh network and optimizer."""
-    board = networks.choose(config.network, observation, config.channels) == "board"
-    channels = config.channels if board else ()
-    params: Params = ActorCritic(observation, num_actions, channels, config.hidden, key)
-    return Learner(params, ops.optimizer(config.learning_rate, config.max_grad_norm).init(params))
+    params: Params = networks.make(
+        config.network, observation, num_actions, config.channels, config.hidden, key, config.compute
+    )
+    opt_state = ops.optimizer(config.learning_rate, config.max_grad_norm).init(params)
+    return Learner(params, opt_state, returns.init(config.num_envs) if config.normalise_returns else ())
 
 
 def act(params: Params, observation: PyTree, key: Array) -> tuple[Int[Array, " N"], dict[str, Any]]:
@@ -116,10 +120,19 @@ def next_values(params: Params, rollout: Transition, max_episode_steps: int) -> 
     truncations, columns = ops.truncations(rollout.truncated, max_episode_steps)
     asked = jnp.concatenate([truncations, jnp.full((1, N), T - 1)])
     observation = jax.tree.map(lambda x: x[asked, columns], rollout.next_observation)
-    _, boundary = jax.vmap(jax.vmap(params))(observation)
+    _, boundary = networks.outputs(params, observation)
     shifted = jnp.concatenate([value[1:], boundary[-1:]])
     replaced = jnp.where(rollout.truncated[asked, columns], boundary, shifted[asked, columns])
     return shifted.at[asked, columns].set(replaced)
+
+
+def scale_rewards(learner: Learner, rollout: Transition) -> tuple[Learner, Transition]:
+    """A learner that has taken up a rollout's returns, and the rollout with rewards on their scale."""
+    if not isinstance(learner.scale, returns.Scale):
+        return learner, rollout
+    ended = rollout.terminated | rollout.truncated
+    scale, reward = returns.normalise(learner.scale, rollout.reward, ended)
+    return learner._replace(scale=scale), rollout._replace(reward=reward)
 
 
 def prepare(
@@ -150,10 +163,13 @@ def prepare(
 
 
 def loss(params: Params, config: Config, batch: Batch, penalty: Penalty) -> tuple[Float[Array, ""], Metrics]:
-    """Clipped policy loss + vf_coef value loss - ent_coef entropy + penalty, and its parts."""
+    """Clipped policy loss + vf_coef value loss - ent_coef entropy + penalty, and its parts.
+
+    All of them are means over the batch, whose advantages are taken as they are.
+    """
     logits, value = jax.vmap(params)(batch.observation)
     log_ratio = ops.log_prob(logits, batch.action) - batch.log_prob
-    policy_loss = ops.clipped_policy_loss(log_ratio, ops.normalise(batch.advantage), config.clip_coef)
+    policy_loss = ops.clipped_policy_loss(log_ratio, batch.advantage, config.clip_coef)
     value_loss = ops.clipped_value_loss(value, batch.value, batch.target, config.clip_coef)
     entropy = jnp.mean(ops.entropy(logits))
     penalty_loss, penalty_metrics = penalty(logits, batch.extra)
@@ -169,6 +185,32 @@ def loss(params: Params, config: Config, batch: Batch, penalty: Penalty) -> tupl
     return total, metrics | penalty_metrics
 
 
+def gradient(
+    params: Params, config: Config, batch: Batch, indices: Int[Array, " b"], penalty: Penalty
+) -> tuple[Params, Metrics]:
+    """Gradient of the loss on a minibatch, whose advantages are normalised, and its metrics.
+
+    As the mean over slices that a network is best shown at a time.
+    """
+    advantage = ops.normalise(batch.advantage[indices])
+    size = networks.at_once(params, indices.size)
+
+    def of_slice(indices, advantage):
+        part = jax.tree.map(lambda x: x[indices], batch)._replace(advantage=advantage)
+        return jax.grad(loss, has_aux=True)(params, config, part, penalty)
+
+    if size == indices.size:
+        return of_slice(indices, advantage)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, of_slice(*part)), None
+
+    slices = (indices.reshape(-1, size), advantage.reshape(-1, size))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_slice, *_first(slices)))
+    total, _ = jax.lax.scan(add, nothing, slices)
+    return jax.tree.map(lambda x: x * (size / indices.size), total)
+
+
 def learn(
     config: Config, learner: Learner, batch: Batch, key: Array, penalty: Penalty = no_penalty
 ) -> tuple[Learner, Metrics]:
@@ -176,17 +218,23 @@ def learn(
     size = batch.action.shape[0]
     optimize = ops.optimizer(config.learning_rate, config.max_grad_norm)
 
-    def minibatch_step(learner: Learner, indices: Int[Array, " b"]):
-        minibatch = jax.tree.map(lambda x: x[indices], batch)
-        gradient, metrics = jax.grad(loss, has_aux=True)(learner.params, config, minibatch, penalty)
-        updates, opt_state = optimize.update(gradient, learner.opt_state)
-        return Learner(optax.apply_updates(learner.params, updates), opt_state), metrics
+    def minibatch_step(carry, indices: Int[Array, " b"]):
+        params, opt_state = carry
+        slope, metrics = gradient(params, config, batch, indices, penalty)
+        updates, opt_state = optimize.update(slope, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), metrics
 
     order = ops.shuffles(key, config.update_epochs, size)
-    learner, metrics = jax.lax.scan(
-        minibatch_step, learner, order.reshape(-1, size // config.num_minibatches)
+    (params, opt_state), metrics = jax.lax.scan(
+        minibatch_step,
+        (learner.params, learner.opt_state),
+        order.reshape(-1, size // config.num_minibatches),
     )
-    return learner, jax.tree.map(jnp.mean, metrics)
+    return learner._replace(params=params, opt_state=opt_state), jax.tree.map(jnp.mean, metrics)
+
+
+def _first(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[0], tree)
 
 
 def agent(config: Config, env: AnyEnvironment) -> Agent:
@@ -194,6 +242,7 @@ def agent(config: Config, env: AnyEnvironment) -> Agent:
 
     def update(learners: Learner, rollouts: Transition, key: Array):
         def one(learner, rollout, key):
+            learner, rollout = scale_rewards(learner, rollout)
             batch = prepare(config, learner.params, rollout, env.shortest_truncation)
             return learn(config, learner, batch, key)
 
@@ -201,7 +250,7 @@ def agent(config: Config, env: AnyEnvironment) -> Agent:
         return learners, jax.tree.map(jnp.mean, metrics)
 
     def distribution(params: Params, observation: PyTree):
-        logits, _ = jax.tree.map(lambda x: x[0], params)(observation)
+        logits, _ = _first(params)(observation)
         return jax.nn.log_softmax(logits)
 
     return Agent(
