@@ -130,6 +130,7 @@ def test_repeats_and_first_mistakes_are_those_of_the_trace():
         assert len(played.shown) == len(played.actions) + 1
         pairs = list(zip(played.shown[:-1], played.actions.tolist(), strict=True))
         assert found.repeats[i, 0] == len(pairs) - len(set(pairs))
+        assert found.last_new[i, 0] == max(k for k, pair in enumerate(pairs) if pair not in pairs[:k])
         wrong = [((i + 1 - at) % 5 <= 2) != (action == 1) for at, action in pairs]
         assert found.first_mistake[i, 0] == (wrong.index(True) if any(wrong) else -1)
     assert found.repeats.max() > 0 and (found.first_mistake >= 0).any()
@@ -141,6 +142,8 @@ def test_a_policy_that_goes_to_and_fro_is_in_a_loop():
     policy = policies.greedy(lambda params, seen: jnp.where(seen[0] == 1, 1.0, -1.0) * jnp.array([-1, 1]), "")
     found = evaluate(env, policy, (), ContextSet.from_values(np.array([1, 3])), episodes=1, seed=0)
     assert found.repeats[:, 0].tolist() == [0, 10]
+    assert found.last_new[:, 0].tolist() == [0, 1]
+    assert found.looped[:, 0].tolist() == [False, True]
     assert found.lengths[:, 0].tolist() == [1, 12]
     assert found.first_mistake[:, 0].tolist() == [-1, 0]
 

@@ -45,7 +45,7 @@ def test_files_of_the_first_format_are_read_and_newer_ones_refused(run):
     stored = json.loads(path.read_text())
     for splits in stored["policies"].values():
         for record in splits.values():
-            del record["repeats"], record["first_mistake"]
+            del record["repeats"], record["first_mistake"], record["last_new"]
     path.write_text(json.dumps(stored | {"format": 1}))
     old = results.read_evaluation(run)
     assert old.episodes["greedy"]["test"].repeats is None
@@ -56,19 +56,19 @@ def test_files_of_the_first_format_are_read_and_newer_ones_refused(run):
 
 
 def test_failures_of_several_runs_are_taken_together():
-    def episodes(solved, lengths, repeats, first):
-        rows = (np.array(x)[:, None] for x in (np.zeros(len(solved)), lengths, solved, repeats, first))
-        return Episodes(*rows)
+    def episodes(solved, *records):
+        return Episodes(*(np.array(x)[:, None] for x in (np.zeros(len(solved)), records[0], solved, *records[1:])))
 
-    one = episodes([True, False, False], [5, 10, 10], [4, 8, 0], [-1, 3, -1])
-    two = episodes([False], [20], [2], [7])
+    # Nothing new from step 5 of 10 on is a loop, nothing new from step 6 on is none.
+    one = episodes([True, False, False], [5, 10, 10], [4, 5, 4], [-1, 3, -1], [0, 4, 5])
+    two = episodes([False], [20], [1], [7], [1])
     assert results.failures([one, two]) == {
         "failed": 3,
         "failed_in_loops": pytest.approx(2 / 3),
         "repeated_steps": 10 / 40,
         "first_mistake": 5,
     }
-    assert results.failures([one, two._replace(repeats=None)]) == {}
+    assert results.failures([one, two._replace(last_new=None)]) == {}
 
 
 def test_some_policies_alone_can_be_evaluated_and_unknown_ones_are_refused(run):

@@ -23,6 +23,7 @@ class Episodes(NamedTuple):
             with the same fingerprint. None in records made before this was kept.
         first_mistake: the step, from 0, of the first action that `Environment.mistake` calls one; -1 where there
             was none, or where the environment does not say. None as above.
+        last_new: the last step, from 0, that was no such repeat. None as above.
     """
 
     returns: Float[np.ndarray, "C E"]
@@ -30,6 +31,12 @@ class Episodes(NamedTuple):
     solved: Bool[np.ndarray, "C E"]
     repeats: Int[np.ndarray, "C E"] | None = None
     first_mistake: Int[np.ndarray, "C E"] | None = None
+    last_new: Int[np.ndarray, "C E"] | None = None
+
+    @property
+    def looped(self) -> Bool[np.ndarray, "C E"] | None:
+        """Which episodes failed in a loop: their second half, at least, did nothing that was new."""
+        return None if self.last_new is None else ~self.solved & (2 * (self.last_new + 1) <= self.lengths)
 
 
 class Trace(NamedTuple):
@@ -60,10 +67,15 @@ def mark(observation: PyTree, action: Int[Array, ""]) -> UInt32[Array, 2]:
     return fingerprint(observation) + action.astype(jnp.uint32) * jnp.uint32(0x9E3779B1)
 
 
-def repeats(marks: UInt32[np.ndarray, "T N 2"], lengths: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """How many of an episode's marks are copies of earlier ones: all but one of each kind."""
+def novelty(
+    marks: UInt32[np.ndarray, "T N 2"], lengths: Int[np.ndarray, " N"]
+) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """How many of an episode's marks are copies of earlier ones, and the place of the last that is none."""
     words = (marks[..., 0].astype(np.uint64) << 32 | marks[..., 1]).T
     in_episode = np.arange(words.shape[1]) < lengths[:, None]
-    order = np.sort(np.where(in_episode, words, ~np.uint64(0)), axis=1)
-    copies = np.count_nonzero(order[:, 1:] == order[:, :-1], axis=1)
-    return copies - np.maximum(words.shape[1] - lengths - 1, 0)
+    words = np.where(in_episode, words, ~np.uint64(0))  # what is no part of the episode comes last
+    order = np.argsort(words, axis=1, kind="stable")
+    in_order = np.take_along_axis(words, order, axis=1)
+    first = np.diff(in_order, axis=1, prepend=~in_order[:, :1]) != 0
+    first &= order < lengths[:, None]
+    return lengths - np.count_nonzero(first, axis=1), np.where(first, order, -1).max(axis=1)

@@ -62,7 +62,8 @@ def _play_in_turns(
         values = jax.tree.map(lambda x, turn=turn: jnp.asarray(x[rows[turn]]), contexts.values)
         played, marks = jax.tree.map(np.asarray, _play(env, policy, params, values, keys[turn]))
         returns, lengths, solved, first_mistake = played
-        parts.append(Episodes(returns, lengths, solved, records.repeats(marks, lengths), first_mistake))
+        repeats, last_new = records.novelty(marks, lengths)
+        parts.append(Episodes(returns, lengths, solved, repeats, first_mistake, last_new))
     return jax.tree.map(lambda *x: np.concatenate(x)[: rows.size], *parts)
 
 

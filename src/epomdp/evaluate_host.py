@@ -67,13 +67,14 @@ class _Table:
         self.playing = np.zeros(LANES, bool)
         self.episode, self.time = np.zeros((2, LANES), np.int32)
         self.marks = np.zeros((self.limit, LANES, 2), np.uint32)
-        self.repeats = np.zeros(count, np.int64)
+        self.repeats, self.last_new = np.zeros((2, count), np.int64)
         self.records = Episodes(
             np.zeros(count, np.float32),
             np.zeros(count, np.int32),
             np.zeros(count, bool),
             self.repeats,
             np.full(count, -1, np.int32),
+            self.last_new,
         )
 
     def begin(self, lanes: Int[np.ndarray, " k"], numbers: Int[np.ndarray, " k"], first: PyTree) -> None:
@@ -102,7 +103,10 @@ class _Table:
         self.records.solved[self.episode[lanes]] = over & np.asarray(step.solved)[lanes]
         ended = lanes[over | (self.time[lanes] >= self.limit)]
         self.records.lengths[self.episode[ended]] = self.time[ended]
-        self.repeats[self.episode[ended]] = episodes.repeats(self.marks[:, ended], self.time[ended])
+        numbers = self.episode[ended]
+        self.repeats[numbers], self.last_new[numbers] = episodes.novelty(
+            self.marks[:, ended], self.time[ended]
+        )
         self.playing[ended] = False
         return ended
 

@@ -18,7 +18,7 @@ from epomdp.evaluate import Episodes, evaluate
 from epomdp.runs import Run
 
 SPLITS = ("train", "test")
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _leaked(recorded: dict[str, Any]) -> frozenset[str]:
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
-    """What `evaluate_run` has written in a run directory; of format 1, episodes without repeats and mistakes.
+    """What `evaluate_run` has written in a run directory; of older formats, episodes without what they lack.
 
     Raises:
         BadInput: no run, not evaluated yet, or evaluated by a newer version.
@@ -176,22 +176,22 @@ def failures(records: Sequence[Episodes]) -> dict[str, Any]:
 
     Returns:
         failed: unsolved episodes.
-        failed_in_loops: the share of them that did again, on an observation seen before, what they had done there;
-            None where none failed.
-        repeated_steps: the share of their steps that such repeats were; None likewise.
+        failed_in_loops: the share of them whose second half, at least, did nothing new; None where none failed.
+        repeated_steps: the share of their steps that did again, on an observation seen before, what the episode had
+            done there; None likewise.
         first_mistake: the median step of their first mistake, from 0; None where no mistake was seen.
     """
-    if any(record.repeats is None or record.first_mistake is None for record in records):
+    if any(record.looped is None for record in records):
         return {}
     lost = [~record.solved for record in records]
-    repeats, lengths, first = (
+    repeats, lengths, first, looped = (
         np.concatenate([getattr(record, name)[rows] for record, rows in zip(records, lost, strict=True)])
-        for name in ("repeats", "lengths", "first_mistake")
+        for name in ("repeats", "lengths", "first_mistake", "looped")
     )
     made = first[first >= 0]
     return {
         "failed": int(repeats.size),
-        "failed_in_loops": float(np.mean(repeats > 0)) if repeats.size else None,
+        "failed_in_loops": float(np.mean(looped)) if looped.size else None,
         "repeated_steps": float(repeats.sum() / lengths.sum()) if repeats.size else None,
         "first_mistake": float(np.median(made)) if made.size else None,
     }
