@@ -28,7 +28,7 @@ VIEWS = ("board", "centred")
 MOVES = ("up", "down", "left", "right", "stay")
 DELTAS = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.int8)  # (row, column), in the order of MOVES
 
-_CHUNKS = (16, 1024)  # levels made in one call: few sizes, since each is compiled
+_CHUNKS = (16, 128, 1024)  # levels made in one call: few sizes, since each is compiled
 _LARGEST = 63  # a board's side; positions are int8
 
 
