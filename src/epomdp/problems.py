@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ from epomdp.envs.bigfish import Bigfish
 from epomdp.envs.boards import BoardGame, levels
 from epomdp.envs.dodgeball import Dodgeball
 from epomdp.envs.guess import Guess
+from epomdp.envs.gymnasium import SEEDS, GymnasiumEnvironment, Keywords, Make, by_seed
+from epomdp.envs.gymnasium_contexts import Content
+from epomdp.envs.gymnasium_contexts import split as split_gymnasium
 from epomdp.envs.heist import Heist
 from epomdp.envs.host import AnyEnvironment
 from epomdp.envs.images import guess_contexts, load_images
@@ -192,7 +195,56 @@ PROCGEN_PROTOCOLS: dict[str, Protocol] = {
 }
 
 
+def from_gymnasium(
+    make: Make,
+    contexts: Sequence[Any] = SEEDS,
+    *,
+    reset: Keywords = by_seed,
+    arguments: Keywords | None = None,
+    content: Content | None = None,
+    max_episode_steps: int | None = None,
+    step_seconds: float = 60.0,
+    name: str | None = None,
+) -> Entry:
+    """A problem of a Gymnasium environment of your own, for `register`.
+
+    Args:
+        make: its class, a function that makes one, or an id.
+        contexts: a sequence of whatever fixes one environment of the family; by default the seeds 0, 1, 2, ...
+        reset: from a context to the keywords of `Env.reset`: {"seed": ..., "options": {...}}. By default a whole
+            number is the seed, and other contexts have the seed 0.
+        arguments: from a context to the keywords of `make`, where it is the environment's making that differs.
+        content: (environment, first observation) -> what tells contexts apart, so that copies are found; see
+            `epomdp.envs.gymnasium_contexts.split`.
+        max_episode_steps, step_seconds, name: as in `epomdp.envs.gymnasium.GymnasiumEnvironment`.
+    """
+
+    def make_gymnasium(**options: Any) -> Problem:
+        env = GymnasiumEnvironment(
+            make, contexts=contexts, reset=reset, arguments=arguments, name=name, **options
+        )
+        return Problem(env, None, parts=functools.partial(split_gymnasium, env, content))
+
+    count = len(contexts)
+    return Entry(
+        f"Gymnasium's {make}" if isinstance(make, str) else "a Gymnasium environment",
+        make_gymnasium,
+        train_contexts=min(50, max(1, count // 4)),
+        validation_contexts=min(50, count // 8),
+        test_contexts=min(250, max(1, count // 2)),
+        steps=200_000,
+        options={"max_episode_steps": max_episode_steps, "step_seconds": step_seconds},
+    )
+
+
+def _gymnasium(name: str) -> Entry:
+    return from_gymnasium(name, name=f"gym:{name}")
+
+
 FAMILIES: dict[str, Family] = {
+    "gym": Family(
+        "gym:ID", "any id of Gymnasium with discrete actions, MiniGrid's too (extra minigrid)", _gymnasium
+    ),
     "procgen": Family(
         "procgen:GAME", "a game of Procgen (16 games, 64 x 64 pixels; extra procgen)", _procgen
     ),
@@ -217,9 +269,10 @@ def entry(name: str) -> Entry:
     if colon and prefix in FAMILIES:
         return FAMILIES[prefix].entry(chosen)
     if name not in PROBLEMS:
-        raise unknown_name(
+        unknown = unknown_name(
             "environment", name, [*PROBLEMS, *(family.pattern for family in FAMILIES.values())]
         )
+        raise BadInput(f"{unknown} (one of your own must be registered first: epomdp.problems.register)")
     return PROBLEMS[name]
 
 
@@ -277,7 +330,7 @@ def make(name: str, options: dict[str, Any]) -> Problem:
 
 def draw(problem: Problem, *, train: int, validation: int, test: int, seed: int) -> Split:
     """Training, validation and test contexts: a pool's disjoint by content, each class in proportion; or `parts`'."""
-    sizes = {"train": train, "validation": validation, "test": test}
+    sizes: dict[str, Any] = {"train": train, "validation": validation, "test": test}
     if problem.parts is not None:
         return problem.parts(**sizes, seed=seed)
     if problem.contexts is None:

@@ -207,6 +207,7 @@ class Lane:
     Attributes:
         env: the environment, or None before the first episode.
         raw: the last observation as the environment gave it; `observation` as it is shown.
+        best: the largest reward of the episode so far, or 0.
     """
 
     def __init__(self, environment: GymnasiumEnvironment) -> None:
@@ -215,7 +216,7 @@ class Lane:
         self.raw: Any = None
         self.observation: npt.NDArray = np.zeros(0)
         self.terminated = self.truncated = self.solved = False
-        self.index, self.steps = -1, 0
+        self.index, self.steps, self.best = -1, 0, 0.0
 
     def start(self, index: int) -> npt.NDArray:
         """Begin an episode in context number `index`.
@@ -225,7 +226,7 @@ class Lane:
         """
         environment = self.environment
         anew = self.env is None or (environment.arguments is not None and index != self.index)
-        self.index, self.steps = index, 0
+        self.index, self.steps, self.best = index, 0, 0.0
         context = environment.contexts[index]
         if anew:
             self.close()
@@ -256,9 +257,12 @@ class Lane:
                 bool(truncated) or self.steps >= environment.max_episode_steps
             )
             if self.terminated or self.truncated:
-                # Who doesn't say so is taken to have reached the goal where the end was paid for.
+                # Who doesn't say so is taken to have reached the goal where the end was paid for, and not by the same
+                # as every step before it, as in a game of staying alive.
                 said = info.get("is_success", info.get("success"))
-                self.solved = bool(self.terminated and reward > 0 if said is None else said)
+                paid = self.terminated and reward > self.best
+                self.solved = bool(paid if said is None else said)
+            self.best = max(self.best, reward)
         except Exception as error:
             raise self._failure(error) from error
         return reward
