@@ -233,6 +233,15 @@ def test_bad_hyperparameters_are_refused_in_one_line(changes):
     assert "\n" not in str(refused.value) and str(next(iter(changes.values()))) in str(refused.value)
 
 
+def test_a_replay_ratio_of_less_than_a_batch_an_update_is_refused():
+    with pytest.raises(
+        BadInput, match=r"replay_ratio is 0\.01; .* must be at least 0\.5, one batch an update"
+    ):
+        dqn.Config(replay_ratio=0.01)
+    assert dqn.Config(replay_ratio=0.5).gradient_steps == 1
+    assert dqn.Config(num_envs=3, batch_size=8, replay_ratio=8 / 24).gradient_steps == 1
+
+
 def test_it_can_be_named_and_configured():
     config = registry.configure("dqn", {"epsilon": "0.1", "replay_size": "4096", "n_step": 1})
     assert (config.epsilon, config.replay_size, config.n_step) == (0.1, 4096, 1)

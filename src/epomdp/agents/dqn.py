@@ -66,6 +66,12 @@ class Config:
                 f"replay_size is {self.replay_size}; it must hold a rollout of {self.num_envs} x "
                 f"{self.num_steps} steps at least"
             )
+        least = self.batch_size / (self.num_envs * self.num_steps)
+        if self.replay_ratio < least:
+            raise BadInput(
+                f"replay_ratio is {self.replay_ratio}; with batch_size {self.batch_size} and rollouts of "
+                f"{self.num_envs} x {self.num_steps} steps it must be at least {least}, one batch an update"
+            )
         networks.check(self.network, self.channels, self.hidden)
 
     @property
@@ -76,7 +82,7 @@ class Config:
     @property
     def gradient_steps(self) -> int:
         """Gradient steps of an update."""
-        return max(1, round(self.replay_ratio * self.num_envs * self.num_steps / self.batch_size))
+        return round(self.replay_ratio * self.num_envs * self.num_steps / self.batch_size)
 
 
 class Acting(NamedTuple):
