@@ -1,6 +1,9 @@
 """What board games share: levels hang on seeds alone, views hide nothing, themes mean nothing."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,8 @@ from epomdp.envs.boards import levels
 from epomdp.envs.check import check_environment
 from epomdp.envs.heist import Heist
 from epomdp.envs.maze import Maze
+from epomdp.envs.registration import GAMES as GAME_NAMES
+from epomdp.envs.registration import make_game
 from epomdp.errors import BadInput
 
 KEY = jax.random.key(0)
@@ -66,6 +71,36 @@ def test_a_level_hangs_on_its_seed_alone(game, monkeypatch):
     assert_same(levels(game, seeds[::-1]).values, together[::-1].values)
 
 
+def test_the_number_of_levels_made_at_once_changes_none_of_them(monkeypatch):
+    sizes, generate = [], boards._generate
+
+    def recorded(game, seeds):
+        sizes.append(len(seeds))
+        return generate(game, seeds)
+
+    monkeypatch.setattr(boards, "_generate", recorded)
+    found = [levels(Maze(), range(n)) for n in (16, 100, 129)]
+    assert sizes == [16, 128, 1024]
+    for few in found[:2]:
+        assert few.hashes == found[2].hashes[: len(few)]
+
+
+def test_levels_do_not_hang_on_the_number_of_devices():
+    code = (
+        "import jax\n"
+        "from epomdp.envs.boards import levels\n"
+        "from epomdp.envs.registration import GAMES, make_game\n"
+        "for name in GAMES:\n"
+        "    print(jax.device_count(), *levels(make_game(name, {}), range(10)).hashes)\n"
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-c", code]
+    made = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert jax.device_count() == 1
+    expected = [["2", *levels(make_game(name, {}), range(10)).hashes] for name in GAME_NAMES]
+    assert [line.split() for line in made.stdout.splitlines()] == expected
+
+
 def test_games_do_not_share_their_numbers():
     walls = [
         levels(Maze(), range(50)).values["walls"],
@@ -78,6 +113,14 @@ def test_levels_are_named_and_repeats_are_seen():
     pool = levels(Maze(), [7, 3])
     assert pool.ids == ("maze-7", "maze-3")
     assert leaks(pool, levels(Maze(), [3, 4])) == [("maze-3", "maze-3")]
+
+
+def test_the_same_maze_elsewhere_on_the_board_is_the_same_content_where_nobody_sees_the_difference():
+    level = Maze().generate(np.uint32(3))
+    moved = level | {name: level[name] + 2 for name in ("start", "goal")}
+    moved |= {name: np.roll(level[name], (2, 2), (0, 1)) for name in ("walls", "way")}
+    assert np.array_equal(*(Maze(view="centred").content(each)["seen"] for each in (level, moved)))
+    assert not np.array_equal(*(Maze().content(each)["seen"] for each in (level, moved)))
 
 
 @pytest.mark.parametrize("seeds", [[], [-1], [2**32], [0.5], [1, 1]], ids=str)

@@ -144,6 +144,18 @@ class BoardGame(Environment):
         planes = self.planes(state)
         if self.themes:
             planes = (*planes, state.context["clutter"])
+        return self._viewed(planes, state)
+
+    def content(self, level: Level) -> Level:
+        """What tells a level from others, for hashing: the first observation, since it shows all there is.
+
+        Clutter is left out: one layout under two themes is the same content, so that `split` never puts it on both
+        sides. And so is where on the board a maze lies when the view is centred: nobody sees it.
+        """
+        state = self.begin(level)
+        return {"seen": self._viewed(self.planes(state), state)}
+
+    def _viewed(self, planes: tuple[Array, ...], state: Any) -> UInt8[Array, "H W C"]:
         packed = pack(planes)
         if self.view == "centred":
             packed = roll(packed, self.size // 2 - self.agent(state))
@@ -154,8 +166,7 @@ class BoardGame(Environment):
 def levels(game: BoardGame, seeds: Sequence[int]) -> ContextSet:
     """The levels of some seeds, named "maze-17" and so on.
 
-    Hashes leave the clutter out: one layout under two themes counts as the same content, so that `split`
-    never puts it on both sides.
+    Hashes are of what `BoardGame.content` says, so what looks the same counts as the same content.
 
     Args:
         seeds: different integers in 0 .. 2**32 - 1.
@@ -170,14 +181,14 @@ def levels(game: BoardGame, seeds: Sequence[int]) -> ContextSet:
     chunk = next((size for size in _CHUNKS if n <= size), _CHUNKS[-1])
     padded = np.resize(numbers.astype(np.uint32), (-(-n // chunk), chunk))
     made = [jax.tree.map(np.asarray, _generate(game, row)) for row in padded]
-    values = {name: np.concatenate([part[name] for part in made])[:n] for name in made[0]}
-    content = {name: array for name, array in values.items() if name != "clutter"}
+    values, content = jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *made)
     return ContextSet.from_values(values, [f"{game.name}-{seed}" for seed in numbers], content)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _generate(game: BoardGame, seeds: UInt[Array, " n"]) -> Level:
-    return jax.vmap(game.generate)(seeds)
+def _generate(game: BoardGame, seeds: UInt[Array, " n"]) -> tuple[Level, Level]:
+    made = jax.vmap(game.generate)(seeds)
+    return made, jax.vmap(game.content)(made)
 
 
 def seed_key(stream: str, seed: UInt[Array, ""]) -> Key:

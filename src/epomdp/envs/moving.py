@@ -31,6 +31,10 @@ class MovingGame(boards.BoardGame):
     def planes(self, state: Any) -> tuple[Array, ...]:
         return tuple((word >> 8 * i) & 255 for word in self.words(state) for i in range(_PLANES_A_WORD))
 
+    def content(self, level: boards.Level) -> boards.Level:
+        """All of a level but its clutter: the course is not seen at the start."""
+        return {name: array for name, array in level.items() if name != "clutter"}
+
     def observe(self, state: Any) -> UInt8[Array, "H W C"]:
         """What the agent sees of a state."""
         words = self.words(state)
