@@ -48,25 +48,25 @@ def view(space: spaces.Space, name: str) -> View:
     Raises:
         BadInput: nothing is left, or the size varies.
     """
-    everything = _entries(space)
-    dropped = [entry.path for entry in everything if _is_text(entry.part)]
-    entries = [entry for entry in everything if not _is_text(entry.part)]
-    for entry in entries:
+    everything = entries(space)
+    dropped = [entry.path for entry in everything if is_text(entry.part)]
+    kept = [entry for entry in everything if not is_text(entry.part)]
+    for entry in kept:
         if not isinstance(entry.part, FIXED):
             raise BadInput(
                 f"{name}: observations {_at(entry.path)}are {entry.part}, whose size varies; wrap the environment"
             )
-    if not entries:
+    if not kept:
         raise BadInput(
             f"{name}: observations are {space}, of which an agent can see nothing; wrap the environment"
         )
-    pictures = [entry for entry in entries if _is_picture(entry.part)]
-    others = [entry for entry in entries if not _is_picture(entry.part)]
+    pictures = [entry for entry in kept if _is_picture(entry.part)]
+    others = [entry for entry in kept if not _is_picture(entry.part)]
     beside = all(isinstance(part, spaces.Discrete) and part.n <= MOST_PLANES for _, part in others)
     if len(pictures) == 1 and beside:
         found = _picture(pictures[0], others)
     else:
-        found = _vector(entries)
+        found = _vector(kept)
     left_out = f"; {', '.join(dropped)} left out" if dropped else ""
     if not found.message and not left_out:
         return found
@@ -85,29 +85,34 @@ class Entry(NamedTuple):
     def path(self) -> str:
         return ".".join(map(str, self.keys))
 
+    def of(self, observation: Any) -> Any:
+        """This part of an observation; LookupError or TypeError where it lacks it."""
+        for key in self.keys:
+            observation = observation[key]
+        return observation
 
-def _entries(space: spaces.Space, keys: tuple[Any, ...] = ()) -> list[Entry]:
+
+def entries(space: spaces.Space, keys: tuple[Any, ...] = ()) -> list[Entry]:
+    """The parts of nested dictionaries and tuples."""
     if isinstance(space, spaces.Dict):
         inside = list(space.items())
     elif isinstance(space, spaces.Tuple):
         inside = list(enumerate(space))
     else:
         return [Entry(keys, space)]
-    return [entry for key, part in inside for entry in _entries(part, (*keys, key))]
+    return [entry for key, part in inside for entry in entries(part, (*keys, key))]
 
 
 def _reader(entry: Entry) -> Callable[[Any], npt.NDArray]:
     """From a whole observation to one part of it, examined: an array of the part's shape and of its kind."""
-    keys, path, space = entry.keys, entry.path, entry.part
+    path, space = entry.path, entry.part
     dtype, shape = np.dtype(space.dtype), space.shape
 
     def read(observation: Any) -> npt.NDArray:
         try:
-            for key in keys:
-                observation = observation[key]
-        except (KeyError, IndexError, TypeError):
+            array = np.asarray(entry.of(observation))
+        except (LookupError, TypeError):
             raise Faulty(f"observation lacks its part '{path}'") from None
-        array = np.asarray(observation)
         if array.shape != shape or not (array.dtype == dtype or _same_kind(space, array.dtype)):
             raise Faulty(
                 f"observation {_at(path)}is {array.dtype}{array.shape}, but its space is {dtype}{shape}"
@@ -196,7 +201,7 @@ def _picture(picture: Entry, others: list[Entry]) -> View:
     return View(jax.ShapeDtypeStruct((height, width, channels + planes), np.uint8), show, ", ".join(done))
 
 
-def _is_text(space: spaces.Space) -> bool:
+def is_text(space: spaces.Space) -> bool:
     return space.dtype is not None and np.dtype(space.dtype).kind == "U"
 
 
