@@ -116,7 +116,9 @@ def test_levels_are_named_and_repeats_are_seen():
 
 
 def test_the_same_maze_elsewhere_on_the_board_is_the_same_content_where_nobody_sees_the_difference():
-    level = Maze().generate(np.uint32(3))
+    pool = levels(Maze(), range(50)).values
+    small = np.flatnonzero((pool["walls"][:, 8:].all((1, 2))) & (pool["walls"][:, :, 8:].all((1, 2))))
+    level = {name: array[small[0]] for name, array in pool.items()}
     moved = level | {name: level[name] + 2 for name in ("start", "goal")}
     moved |= {name: np.roll(level[name], (2, 2), (0, 1)) for name in ("walls", "way")}
     assert np.array_equal(*(Maze(view="centred").content(each)["seen"] for each in (level, moved)))
