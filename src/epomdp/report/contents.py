@@ -158,12 +158,14 @@ class Leaks:
     """The check that no test context was seen in training, by content.
 
     overlap: contexts outside training whose content equals a training context's; removed: how many of them were taken
-    out before evaluation; hashes_file: where the hash of every context is written down.
+    out before evaluation; held_out: contexts outside training, of how many; hashes_file: where the hash of every
+    context is written down.
     """
 
     splits: Sequence[Split]
     overlap: int = 0
     removed: int = 0
+    held_out: int | None = None
     hashes_file: str = ""
     examples: Sequence[str] = ()
 
@@ -262,6 +264,31 @@ class BoardReplay:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A run's or a publication's returns beside others'.
+
+    steps: environment steps, and how they or anything else differ from the protocol, in words; novel: on the test
+    contexts whose content no training context has; normalised: the test return on the scale of the constants.
+    """
+
+    label: str
+    steps: str
+    train: Estimate | None = None
+    test: Estimate | None = None
+    novel: Estimate | None = None
+    normalised: float | None = None
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Standings:
+    """A table of one's own results and published ones. explanation: sentences on where the figures are from."""
+
+    rows: Sequence[Standing]
+    explanation: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Page:
     """A report. title and verdict are sentences; provenance may be nested and is written down flat."""
 
@@ -277,6 +304,7 @@ class Page:
     gaps: Sequence[Gap] = ()
     calibration: Calibration | None = None
     leaks: Leaks | None = None
+    standings: Standings | None = None
     episodes: Sequence[GuessEpisode] = ()
     replays: Sequence[BoardReplay] = ()
     notes: Sequence[str] = ()

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import stats
 
 from epomdp import results
+from epomdp.report import from_procgen, text
 from epomdp.report import page as pages
-from epomdp.report import text
 from epomdp.report.contents import Claim, Curve, Estimate, Gap, Leaks, Page, PolicyRow, Score, Split
 from epomdp.results import Evaluation
 from epomdp.runs import Run
@@ -48,6 +48,7 @@ def write_runs_page(paths: Sequence[str | Path], out: str | Path) -> Path:
         curves=[curve for name in groups for curve in curves(name, name, _of_group(runs, groups[name]))],
         gaps=gaps,
         leaks=leaks(runs),
+        standings=from_procgen.standings(groups),
         notes=NOTES,
     )
     return pages.write(page, out)
@@ -121,6 +122,7 @@ def leaks(runs: Sequence[Run]) -> Leaks:
         removed=max(found - len(copies), 0),
         hashes_file="contexts.json in each run directory" if many else str(runs[0].path / "contexts.json"),
         examples=copies[:5],
+        held_out=sum(len(split[name]["ids"]) for split in recorded for name in ("validation", "test")),
     )
 
 
@@ -144,7 +146,7 @@ def setting(configs: Sequence[dict[str, Any]]) -> str:
     options = ", ".join(f"{name} {value}" for name, value in configs[0]["env_options"].items())
     return (
         f"Environment {configs[0]['env']} ({options}), {each('train_contexts')} training contexts, "
-        f"{each('test_contexts')} test contexts that no agent has seen, {each('total_steps')} environment steps."
+        f"{each('test_contexts')} test contexts that no agent has acted in, {each('total_steps')} environment steps."
     )
 
 

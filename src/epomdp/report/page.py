@@ -207,4 +207,5 @@ def _leak_verdict(leaks: Leaks | None) -> str:
     if leaks.removed == leaks.overlap:
         return f"{found}; all were removed before evaluation."
     left = leaks.overlap - leaks.removed
-    return f"{found} and {count(left)} of them remain: the scores on them measure memory, not generalization."
+    share = f" ({percent(left / leaks.held_out)} of those held out)" if leaks.held_out else ""
+    return f"{found} and {count(left)} of them remain{share}: the scores on them measure memory, not generalization."
