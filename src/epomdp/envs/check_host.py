@@ -58,13 +58,17 @@ def check(
         seed: of the actions.
         steps: at which an episode that has not ended is given up.
         step_seconds: wall time of a call.
+
+    Raises:
+        BadInput: an id that is not there.
     """
     if steps < 1:
         raise BadInput(f"check: steps must be at least 1, got {steps}")
     found, watchdog = Findings(), Watchdog(step_seconds)
     shown = env.unwrapped if isinstance(env, gymnasium.Env) else env
     name = getattr(shown, "name", None) or getattr(shown, "__name__", None) or type(shown).__name__
-    name = env if isinstance(env, str) else name
+    if isinstance(env, str):
+        name, env = env, make_by_id(env)
     with warnings.catch_warnings(), found.catch("call"), watchdog.watching():
         warnings.simplefilter(
             "ignore"
@@ -79,7 +83,7 @@ def check(
 def _cases(env: Any) -> list[_Case]:
     if isinstance(env, GymnasiumEnvironment):
         return [_Case(str(c), env.make(c), env.reset(c)) for c in env.contexts[:_CONTEXTS]]
-    made = make_by_id(env) if isinstance(env, str) else env if isinstance(env, gymnasium.Env) else env()
+    made = env if isinstance(env, gymnasium.Env) else env()
     return [_Case(str(i), made, by_seed(i)) for i in range(_CONTEXTS)]
 
 
