@@ -77,13 +77,13 @@ def main() -> None:
 
     finish(options.out, {arm(g, n, options.steps): options.seeds for n in LEVELS for g in options.games})
     report = {game: summarise(options.out, game, options.steps, options.seeds) for game in options.games}
-    files.write_json(options.data, report)
-    draw(report, options.picture)
     for game, found in report.items():
         print(f"\n{game}: PPO, sampled, {options.seeds} seeds")
         for levels, scores in found.items():
             train, test = (scores["sampled"][split] for split in ("train", "test"))
             print(f"  {levels:>5} levels  train {train['mean']:6.2f}  test {test['mean']:6.2f}")
+    files.write_json(options.data, report)
+    draw(report, options.picture)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from figure5 import SHOWN, arms
-from study import Arm, evaluations, finish
+from study import Arm, bracketed, evaluations, finish, over_seeds, shown
 
 GAME = "maze"
 LEVELS_SHOWN = 6
@@ -63,17 +63,16 @@ def loops(root: Path, made: dict[str, tuple[Arm, int]], seeds: int) -> dict[str,
     for name in [name for name in labels if name.endswith("greedy")]:
         failed = [~e.solved for e in records[name]]
         looped = [lost & (e.repeats > 0) for lost, e in zip(failed, records[name], strict=True)]
-        report["policies"][name]["failed_in_loops"] = float(
-            sum(map(np.sum, looped)) / sum(map(np.sum, failed))
-        )
+        lost = int(sum(map(np.sum, failed)))
+        report["policies"][name]["failed_in_loops"] = int(sum(map(np.sum, looped))) / lost if lost else None
     stuck = [(~e.solved & (e.repeats > 0)).all(axis=1) for e in records["ppo greedy"]]
     for name in labels:
         if name != "ppo greedy":
-            solved = [e.solved[lost].mean() for e, lost in zip(records[name], stuck, strict=False)]
-            report["recovered"][name] = {
-                "mean": float(np.mean(solved)),
-                "by_seed": [float(x) for x in solved],
-            }
+            # An arm may have fewer seeds than PPO.
+            pairs = zip(records[name], stuck, strict=False)
+            solved = [float(e.solved[lost].mean()) if lost.any() else None for e, lost in pairs]
+            found = over_seeds([rate for rate in solved if rate is not None])
+            report["recovered"][name] = found | {"by_seed": solved}
     report["levels_in_loops"] = [int(x.sum()) for x in stuck]
     return report
 
@@ -92,31 +91,66 @@ def replays(root: Path, steps: int | None) -> list[Any]:
         policies[LABELS[name]] = (setup.agent.policies[policy], params)
         if chosen is None:
             solved = evaluations(root, arm, 1)[0].episodes["greedy"]["test"].solved.all(axis=1)
+            if solved.all():
+                return []
             chosen = setup.parts.test[np.flatnonzero(~solved)[:LEVELS_SHOWN]]
     assert chosen is not None
     return board_replays(setup.problem.env, chosen, policies, seed=0)
 
 
+def verdict(report: dict[str, Any]) -> str:
+    """What the figures say, in a sentence or two."""
+    share = report["policies"]["ppo greedy"]["failed_in_loops"]
+    best, linked = (report["recovered"][name]["mean"] for name in ("ppo backtracking", "leep linked"))
+    if not share:
+        return "Greedy PPO fails in no loop on new mazes."
+    text = f"{share:.0%} of greedy PPO's failures on new mazes are loops: it does again what has just led nowhere."
+    if best is None or linked is None:
+        return text
+    return (
+        f"{text} On those levels the same network solves {best:.0%} when it may not go round in circles, and LEEP's "
+        f"linked policy, which has no memory, {linked:.0%}."
+    )
+
+
+def solves(scores: dict[str, Any]) -> str:
+    """The share of test levels solved with its 95 % interval over seeds and levels."""
+    test = scores["test"]
+    return f"{test['solve_rate']:.1%} {bracketed(test['solve_rate_interval'], '.1%')}"
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print a line a policy."""
+    print(
+        "Shares with 95 % intervals over seeds and levels; of loops recovered from, Student's t over seeds."
+    )
+    for name, scores in report["policies"].items():
+        line = f"{LABELS[name]:30} solves {solves(scores)} of new mazes"
+        if "failed_in_loops" in scores:
+            line += f"; {shown(scores['failed_in_loops'], '.1%')} of its failures are loops"
+        if name in report["recovered"]:
+            found = report["recovered"][name]
+            rate = f"{shown(found['mean'], '.1%')} {bracketed(found['interval'], '.1%')}"
+            line += f"; {rate} of those in which greedy PPO loops"
+        print(line)
+
+
 def write_page(root: Path, steps: int | None, report: dict[str, Any], path: Path) -> None:
-    """Returns, what the figures say in a sentence, and the replays."""
+    """Returns and solve rates, what the figures say in a sentence, and the replays."""
     from epomdp.report import from_runs, page
     from epomdp.report.contents import Page
 
-    share = report["policies"]["ppo greedy"]["failed_in_loops"]
-    best = report["recovered"]["ppo backtracking"]["mean"]
-    linked = report["recovered"]["leep linked"]["mean"]
-    verdict = (
-        f"{share:.0%} of greedy PPO's failures on new mazes are loops: it does again what has just led nowhere. On "
-        f"those levels the same network solves {best:.0%} when it may not go round in circles, and LEEP's linked "
-        f"policy, which has no memory, {linked:.0%}."
-    )
+    rows = [
+        from_runs.policy_row(n, LABELS[n], scores, f"solves {solves(scores)}")
+        for n, scores in report["policies"].items()
+    ]
     page.write(
         Page(
             title="Loops in new mazes",
-            verdict=verdict,
+            verdict=verdict(report),
             setting=f"maze, {report['seeds']} seeds, 1,000 test levels each",
             command=f"python examples/figure2.py --out {root}",
-            policies=[from_runs.policy_row(n, LABELS[n], scores) for n, scores in report["policies"].items()],
+            policies=rows,
             replays=replays(root, steps),
             notes=from_runs.NOTES,
         ),
@@ -140,16 +174,9 @@ def main() -> None:
     made = numbers(options.steps, options.seeds, options.dqn_seeds)
     finish(options.out, dict(made.values()))
     report = loops(options.out, made, options.seeds)
+    show(report)
     files.write_json(options.data, report)
     write_page(options.out, options.steps, report, options.page)
-    for name, scores in report["policies"].items():
-        test = scores["test"]
-        line = f"{LABELS[name]:30} solves {test['solve_rate']:6.1%} of new mazes"
-        if "failed_in_loops" in scores:
-            line += f"; {scores['failed_in_loops']:.1%} of its failures are loops"
-        if name in report["recovered"]:
-            line += f"; {report['recovered'][name]['mean']:.1%} of those in which greedy PPO loops"
-        print(line)
     print(f"\nReport: {options.page}")
 
 

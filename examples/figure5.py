@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study import EPISODES, Arm, curves, evaluations, finish
+from study import EPISODES, Arm, bracketed, curves, evaluations, finish, over_seeds
 
 GAMES = ("maze", "heist", "bigfish", "dodgeball")
 MEMBERS = 4
@@ -43,6 +43,9 @@ QUESTIONS = {
     "LEEP backtracking against sampled": ("leep backtracking", "leep linked"),
 }
 
+NAMES = {"ppo": "PPO", "unlinked": "the unlinked ensemble"}
+"""Arms as questions about early stopping call them."""
+
 COLOURS = {
     "ppo": "#2a78d6",
     "ppo-entropy": "#7fb2ea",
@@ -69,9 +72,8 @@ def arms(game: str, steps: int | None, names: Sequence[str] = tuple(SHOWN)) -> d
     return {name: found[name] for name in names}
 
 
-def records(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str, dict[str, Any]]:
+def records(root: Path, made: dict[str, Arm], seeds: int) -> dict[str, dict[str, Any]]:
     """ "arm policy" -> split -> one `Episodes` a seed; also uniform random play in the same levels."""
-    from epomdp import problems
     from epomdp import train as training
     from epomdp.agents import policies
     from epomdp.evaluate import evaluate
@@ -84,7 +86,8 @@ def records(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str
                 split: [(e.ids[split], e.episodes[policy][split]) for e in played]
                 for split in ("train", "test")
             }
-    env = problems.make(game, problems.entry(game).options).env
+    _, setup, _ = training.load(next(iter(made.values())).folder(root, 0))
+    env = setup.problem.env
     uniform = policies.uniform(env.num_actions)
     arguments = (uniform, env.num_actions, env.max_episode_steps)
     untrained = {
@@ -103,11 +106,11 @@ def records(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str
     return found
 
 
-def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
+def summarise(root: Path, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
     """Scores of every policy, the answers to the questions, early stopping, and the curves of one game."""
     from epomdp import statistics
 
-    played = records(root, game, made, seeds)
+    played = records(root, made, seeds)
     scores = {}
     for name, splits in played.items():
         scores[name] = {
@@ -128,12 +131,12 @@ def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[s
             [e.returns for _, e in second],
             ids=([ids for ids, _ in first], [ids for ids, _ in second]),
         )
-        answers[question] = estimate.to_json()
+        answers[question] = estimate.to_json() | {"over": "seeds and levels"}
     found = {name: curves(root, arm, seeds) for name, arm in made.items()}
     stopped = {name: stopped_early(curve) for name, curve in found.items()}
     if "leep" in made:
-        for other in made.keys() & {"ppo", "unlinked"}:
-            question = f"LEEP against {other}, both stopped early"
+        for other in [name for name in NAMES if name in made]:
+            question = f"LEEP against {NAMES[other]}, both stopped early"
             answers[question] = paired(stopped["leep"], stopped[other])
     if made.keys() >= {"leep", "ppo"}:
         last = [test[-1] for test in found["leep"]["test"]]
@@ -155,14 +158,8 @@ def after_share(curve: dict[str, list[list[float]]], share: float) -> list[float
 
 
 def paired(first: list[float], second: list[float]) -> dict[str, Any]:
-    """Mean difference over seeds with Student's 95 % interval."""
-    from scipy.stats import t
-
-    difference = np.subtract(first, second)
-    n = len(difference)
-    half = float(t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    mean = float(difference.mean())
-    return {"mean": mean, "interval": [mean - half, mean + half]}
+    """Mean difference with an interval over seeds alone: a curve's points hide the levels they were played on."""
+    return over_seeds(np.subtract(first, second))
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
@@ -186,7 +183,11 @@ def draw(report: dict[str, Any], path: Path) -> None:
                 if split == "test":
                     left.fill_between(steps, mean - error, mean + error, color=COLOURS[arm], alpha=0.15, lw=0)
         left.axhline(found["scores"]["random sampled"]["test"]["mean"], color="#9aa0a6", lw=0.8, ls="--")
-        left.set_title(f"{game}: test levels (training levels dotted), {found['seeds']} seeds")
+        left.set_title(
+            f"{game}: test levels (training levels dotted), {found['seeds']} seeds\n"
+            "bands: mean +- 1 standard error over seeds",
+            fontsize=9,
+        )
         left.set_xlabel("environment steps, all members")
         left.set_ylabel("mean return")
         names = list(found["scores"])[::-1]
@@ -196,7 +197,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
             right.plot(score["interval"], [row, row], color=colour, lw=2)
             right.plot(score["mean"], row, "o", color=colour, ms=4)
         right.set_yticks(range(len(names)), names, fontsize=7)
-        right.set_title("final test return, 95 % interval")
+        right.set_title("final test return, 95 % interval over seeds and levels", fontsize=9)
     axes[0][0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
@@ -214,8 +215,9 @@ def show(report: dict[str, Any]) -> None:
             mean = f"{score['test']['mean']:6.2f} [{low:.2f}, {high:.2f}]"
             print(f"  {name:22} {mean}  solved {solved:5.1f} %  train {train:.2f}")
         for question, answer in found["answers"].items():
-            low, high = answer["interval"]
-            print(f"  {question:46} {answer['mean']:+.2f} [{low:+.2f}, {high:+.2f}]")
+            mark = " *" if answer["over"] == "seeds" else ""
+            print(f"  {question:52} {answer['mean']:+.2f} {bracketed(answer['interval'], '+.2f')}{mark}")
+        print("  * Student's t over seeds alone, from learning curves: at most 256 levels a seed")
 
 
 def main() -> None:
@@ -238,10 +240,10 @@ def main() -> None:
     by_game = {game: arms(game, options.steps, options.arms) for game in options.games}
     rows = zip(*(made.values() for made in by_game.values()), strict=True)
     finish(options.out, {arm: seeds[arm.env] for row in rows for arm in row})
-    report = {game: summarise(options.out, game, made, seeds[game]) for game, made in by_game.items()}
+    report = {game: summarise(options.out, made, seeds[game]) for game, made in by_game.items()}
+    show(report)
     files.write_json(options.data, report)
     draw(report, options.picture)
-    show(report)
 
 
 if __name__ == "__main__":

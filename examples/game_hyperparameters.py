@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study import Arm, curves, finish
+import numpy.typing as npt
+from study import Arm, curves, finish, shown
 
 GAMES = ("maze", "heist", "bigfish", "dodgeball")
 
@@ -40,6 +41,27 @@ def arm(game: str, choice: str, steps: int | None) -> Arm:
     )
 
 
+def summarise(held: npt.ArrayLike) -> dict[str, float | None]:
+    """Validation returns (seeds, points): means at the end and at each seed's best; the spread at the end."""
+    held = np.asarray(held, float)
+    return {
+        "last": float(held[:, -1].mean()),
+        "best": float(held.max(1).mean()),
+        "spread": float(held[:, -1].std(ddof=1)) if len(held) > 1 else None,
+    }
+
+
+def show(report: dict[str, dict[str, dict[str, float | None]]], seeds: int) -> None:
+    """Print a row a choice."""
+    print(f"validation return at the end +- its spread over seeds (at its best), {seeds} seeds")
+    for choice, games in report.items():
+        row = "  ".join(
+            f"{g} {v['last']:6.2f} +- {shown(v['spread'], '.2f')} ({v['best']:5.2f})"
+            for g, v in games.items()
+        )
+        print(f"  {choice:26} {row}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -55,19 +77,12 @@ def main() -> None:
 
     wanted = {(g, c): arm(g, c, options.steps) for c in options.choices for g in options.games}
     finish(options.out, dict.fromkeys(wanted.values(), options.seeds))
-    report: dict[str, dict[str, dict[str, float]]] = {}
+    report: dict[str, dict[str, dict[str, float | None]]] = {}
     for (game, choice), made in wanted.items():
-        held = np.array(curves(options.out, made, options.seeds)["validation"])
-        report.setdefault(choice, {})[game] = {
-            "last": float(held[:, -1].mean()),
-            "best": float(held.max(1).mean()),
-            "spread": float(held[:, -1].std(ddof=1)) if options.seeds > 1 else float("nan"),
-        }
+        held = curves(options.out, made, options.seeds)["validation"]
+        report.setdefault(choice, {})[game] = summarise(held)
+    show(report, options.seeds)
     files.write_json(options.data, report)
-    print(f"validation return at the end (at its best), {options.seeds} seeds")
-    for choice, games in report.items():
-        row = "  ".join(f"{g} {v['last']:6.2f} ({v['best']:5.2f})" for g, v in games.items())
-        print(f"  {choice:26} {row}")
 
 
 if __name__ == "__main__":

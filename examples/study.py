@@ -10,12 +10,20 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from epomdp.errors import EpomdpError
+    from epomdp.train import Settings
 
 EPISODES = 1
 """Episodes of each policy in each context: there are many contexts."""
@@ -40,27 +48,44 @@ class Arm:
         """Where its run with this seed lives."""
         return root / self.env / self.name / f"seed-{seed}"
 
+    def run_settings(self, seed: int) -> Settings:
+        """The settings of its run with this seed."""
+        from epomdp.train import Settings
+
+        return Settings(self.env, self.agent, seed=seed, **self.settings)
+
 
 def finish(root: Path, arms: dict[Arm, int]) -> None:
-    """Train and evaluate every arm with seeds 0 .. n - 1, a process pinned to each core; what is done stays done.
+    """Train and evaluate every arm with seeds 0 .. n - 1, one process a core; what is done stays done.
+
+    Leaves the program with status 2, before anything is trained, where a folder has a run of other settings.
 
     Args:
         arms: each with its number of seeds n; begun in this order.
     """
+    from epomdp.errors import EpomdpError
+
+    try:
+        for arm, seeds in arms.items():
+            check(root, arm, seeds)
+    except EpomdpError as error:
+        _stop(error)
     waiting: queue.SimpleQueue[tuple[Arm, int]] = queue.SimpleQueue()
     for item in arms.items():
         waiting.put(item)
     failed: list[str] = []
 
-    def work(core: int) -> None:
-        while not waiting.empty() and not failed:
-            arm, seeds = waiting.get()
+    def work(place: list[str]) -> None:
+        while not failed:
+            try:
+                arm, seeds = waiting.get_nowait()
+            except queue.Empty:
+                return
             arguments = [sys.executable, __file__, str(root), json.dumps(asdict(arm)), str(seeds)]
-            # XLA makes as many threads as it is allowed cores; two runs on a core each beat one on both.
-            if subprocess.run(["taskset", "--cpu-list", str(core), *arguments]).returncode:
+            if subprocess.run([*place, *arguments]).returncode:
                 failed.append(f"{arm.env} {arm.name}")
 
-    threads = [threading.Thread(target=work, args=(core,)) for core in sorted(os.sched_getaffinity(0))]
+    threads = [threading.Thread(target=work, args=(place,)) for place in places()]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -69,6 +94,46 @@ def finish(root: Path, arms: dict[Arm, int]) -> None:
         sys.exit(
             f"stopped: {', '.join(failed)} did not finish; the same command goes on from the last checkpoints"
         )
+
+
+def places() -> list[list[str]]:
+    """What to put before the command of each process: a pin to its core, where the system has that."""
+    # XLA makes as many threads as it is allowed cores; two runs on a core each beat one on both.
+    if hasattr(os, "sched_getaffinity") and shutil.which("taskset"):
+        return [["taskset", "--cpu-list", str(core)] for core in sorted(os.sched_getaffinity(0))]
+    return [[] for _ in range(os.cpu_count() or 1)]
+
+
+def check(root: Path, arm: Arm, seeds: int) -> None:
+    """Raise BadInput where a folder of the arm has a run that was made with other settings."""
+    from epomdp.errors import BadInput
+    from epomdp.train import as_stored
+
+    for seed in range(seeds):
+        path = arm.folder(root, seed)
+        if not (path / "config.json").exists():
+            continue
+        stored = json.loads((path / "config.json").read_text())
+        for name, value in as_stored(asdict(arm.run_settings(seed).resolved())).items():
+            if stored.get(name) != value:
+                where, before, now = _first_difference(name, stored.get(name), value)
+                raise BadInput(
+                    f"{path}: its run was made with {where} {before!r}, and {now!r} is asked for; "
+                    "give another --out, or move that folder away"
+                )
+
+
+def _first_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """The name and both values of a field, or of the first entry that differs in a dictionary."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return name, before, now
+    key = next(k for k in now | before if before.get(k) != now.get(k))
+    return f"{name}.{key}", before.get(key), now.get(key)
+
+
+def _stop(error: EpomdpError) -> NoReturn:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_status)
 
 
 def evaluations(root: Path, arm: Arm, seeds: int) -> list[Any]:
@@ -90,11 +155,33 @@ def curves(root: Path, arm: Arm, seeds: int) -> dict[str, list[list[float]]]:
     return found
 
 
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Mean of one number a seed with Student's 95 % interval, None where there is but one; None of nothing."""
+    from scipy.stats import t
+
+    n, mean = len(values), float(np.mean(values)) if len(values) else None
+    interval = None
+    if mean is not None and n > 1:
+        half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+        interval = [mean - half, mean + half]
+    return {"mean": mean, "interval": interval, "over": "seeds"}
+
+
+def shown(value: float | None, form: str) -> str:
+    """A number in a table, "-" where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def bracketed(interval: Sequence[float] | None, form: str) -> str:
+    """An interval in a table, "[-]" where there is none."""
+    return "[-]" if interval is None else f"[{', '.join(format(bound, form) for bound in interval)}]"
+
+
 def _finish_arm(root: Path, arm: Arm, seeds: int) -> None:
     from epomdp import results
     from epomdp import train as training
-    from epomdp.train import Settings
 
+    check(root, arm, seeds)
     for seed in range(seeds):
         path = arm.folder(root, seed)
         if (path / "evaluation.json").exists():
@@ -102,11 +189,16 @@ def _finish_arm(root: Path, arm: Arm, seeds: int) -> None:
         if (path / "config.json").exists():
             training.resume(path)
         else:
-            training.train(Settings(arm.env, arm.agent, seed=seed, **arm.settings), path)
+            training.train(arm.run_settings(seed), path)
         if arm.policies:
             results.evaluate_run(path, policies=arm.policies, episodes=EPISODES, seed=seed)
         print(f"{arm.env} {arm.name} seed {seed}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    _finish_arm(Path(sys.argv[1]), Arm(**json.loads(sys.argv[2])), int(sys.argv[3]))
+    from epomdp.errors import EpomdpError
+
+    try:
+        _finish_arm(Path(sys.argv[1]), Arm(**json.loads(sys.argv[2])), int(sys.argv[3]))
+    except EpomdpError as error:
+        _stop(error)
