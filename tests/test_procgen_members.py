@@ -40,7 +40,7 @@ def test_members_play_their_own_levels_only(tmp_path, monkeypatch):
         return Played(frames, reward, terminated, truncated, info["prev_level_complete"] != 0)
 
     monkeypatch.setattr(Pool, "receive", receive)
-    sizes = {"train_contexts": 8, "test_contexts": 30, "steps": MEMBERS * ENVS * STEPS * 5}
+    sizes = {"train_contexts": 8, "test_contexts": 30, "steps": MEMBERS * ENVS * STEPS * 10}
     settings = Settings("procgen:bigfish", "leep", agent_options=SMALL, evaluations=0, **sizes)
     run = train(settings, tmp_path / "run")
     setup = load(run.path)[1]
