@@ -22,6 +22,10 @@ _SPLIT_STREAM = 1
 _BOOTSTRAP_STREAM = 2
 
 
+class Leak(UserWarning):
+    """Test contexts are equal to training contexts: returns on them say nothing of generalization."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContextSet:
     """n contexts, stacked.

@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -235,6 +236,7 @@ def _go_on(
     tracker: Callable[[dict[str, float], int], None] | None = None,
 ) -> Run:
     agent, updates = setup.agent, run.config["updates"]
+    _warn_of_leaks(setup.parts)
     run.tidy()
     loop, update, steps = restore(run, setup, settings)
     run.rewind(update, steps)
@@ -278,6 +280,18 @@ def _go_on(
             if interrupted():
                 raise KeyboardInterrupt
     return run
+
+
+def _warn_of_leaks(parts: Split) -> None:
+    copies = len(contexts.leaks(parts.train, parts.test))
+    if copies:
+        warnings.warn(
+            f"{copies:,} of the {len(parts.test):,} test contexts are equal to a training context, so what an agent "
+            "does there says nothing of generalization; contexts.json has their hashes, and "
+            "epomdp evaluate --novel leaves them out",
+            contexts.Leak,
+            stacklevel=2,
+        )
 
 
 def _check_finite(row: dict[str, float], run: Run, steps: int) -> None:
