@@ -110,7 +110,8 @@ BROKEN = {
     WrongDtype: "shapes: reset, observation, context 0: is float64(2,), must be float32(2,) as its space says",
     WrongShape: "shapes: reset, observation, context 0: is float32(1, 2), must be float32(2,) as its space says",
     Random: "determinism: reset, observation, context 0: differs from the same call made again",
-    GoesOn: "ended: step, reward, context 0, step 5: is 1, and the episode goes on, after the episode ended with step 4",
+    GoesOn: "ended: step, reward, context 0, step 5: "
+    "is 1, and the episode goes on, after the episode ended with step 4",
     Remembers: "history: reset, observation, context 0: differs from the same call before other episodes were played",
     Raises: "call: step, context 0, step 1: raises RuntimeError: no such level",
     FourParts: "call: step, context 0, step 1: raises ValueError: not enough values to unpack (expected 5, got 4)",

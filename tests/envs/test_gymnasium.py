@@ -1,0 +1,474 @@
+"""Gymnasium environments in lanes: equal to stepping them by hand, and every failure in one line."""
+
+import re
+import runpy
+import time
+from pathlib import Path
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+from epomdp import problems, results
+from epomdp import train as training
+from epomdp.contexts import leaks
+from epomdp.envs.boards import levels
+from epomdp.envs.gymnasium import GymnasiumEnvironment
+from epomdp.envs.gymnasium_contexts import difference, split
+from epomdp.envs.maze import Maze
+from epomdp.errors import BadInput, RunFailed
+from epomdp.runs import Run
+from epomdp.train import Settings
+
+
+class Walk(gymnasium.Env):
+    """Walk right to a goal that the seed or the options decide, by luck that the seed decides."""
+
+    action_space = gymnasium.spaces.Discrete(2, start=1)
+    observation_space = gymnasium.spaces.Box(0.0, 99.0, (2,), np.float32)
+    made = 0
+
+    def __init__(self, length=None):
+        type(self).made += 1
+        self.length = length
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.goal = self.length or (options or {}).get("goal") or int(self.np_random.integers(2, 90))
+        self.at = self.steps = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.at = min(self.at + (action - 1) * int(self.np_random.integers(1, 4)), self.goal)
+        over = self.at == self.goal
+        return self.observe(), 1.0 if over else -0.25, over, False, {}
+
+    def observe(self):
+        return np.array([self.at, self.goal], np.float32)
+
+
+def by_hand(env, reset, actions, limit):
+    """Observations, rewards and flags of one episode."""
+    observation, _ = env.reset(**reset)
+    shown = [(observation, 0.0, False, False)]
+    for t, action in enumerate(actions):
+        observation, reward, terminated, truncated, _ = env.step(action)
+        truncated = not terminated and (truncated or t + 1 >= limit)
+        shown.append((observation, reward, terminated, truncated))
+        if terminated or truncated:
+            break
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("environment", "make", "resets"),
+    [
+        (GymnasiumEnvironment(Walk, max_episode_steps=20), Walk, [{"seed": i} for i in range(4)]),
+        (
+            GymnasiumEnvironment(
+                Walk,
+                contexts=["near", "far", "farther", "farthest"],
+                reset=lambda name: {"seed": len(name), "options": {"goal": 3 * len(name)}},
+                max_episode_steps=20,
+            ),
+            Walk,
+            [{"seed": n, "options": {"goal": 3 * n}} for n in (4, 3, 7, 8)],
+        ),
+        (GymnasiumEnvironment("CartPole-v1"), lambda: gymnasium.make("CartPole-v1"), [{"seed": i} for i in range(4)]),
+    ],
+    ids=["seeds", "options", "id"],
+)  # fmt: skip
+def test_lanes_show_what_stepping_by_hand_shows(environment, make, resets):
+    draw = np.random.default_rng(0)
+    actions = draw.integers(0, environment.num_actions, (60, 4))
+    lanes = environment.open(4)
+    shown = [[(observation, 0.0, False, False)] for observation in first(lanes, range(4))]
+    for now in actions:
+        lanes.send(now)
+        step = lanes.receive()
+        for i, record in enumerate(shown):
+            if record[-1][2] or record[-1][3]:
+                # An ended lane repeats itself without a reward.
+                assert (step.observation[i] == record[-1][0]).all()
+                assert (step.reward[i], step.terminated[i], step.truncated[i]) == (0.0, *record[-1][2:])
+            else:
+                record.append(
+                    (step.observation[i].copy(), step.reward[i], step.terminated[i], step.truncated[i])
+                )
+    lanes.close()
+    start = environment.first_action
+    for i, record in enumerate(shown):
+        expected = by_hand(make(), resets[i], actions[:, i] + start, environment.max_episode_steps)
+        assert len(record) == len(expected)
+        for one, other in zip(record, expected, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            assert one[1:] == other[1:]
+
+
+def first(lanes, contexts):
+    return lanes.start(range(len(contexts)), [{"context": np.int32(i)} for i in contexts])
+
+
+def play(environment, context=0, action=1, steps=30):
+    """The steps of one lane."""
+    lanes = environment.open(1)
+    first(lanes, [context])
+    for _ in range(steps):
+        lanes.send(np.array([action]))
+        step = lanes.receive()
+        yield step
+        if step.terminated[0] or step.truncated[0]:
+            break
+    lanes.close()
+
+
+def test_arguments_make_the_environment_anew_for_another_context_only():
+    environment = GymnasiumEnvironment(Walk, contexts=[5, 9], arguments=lambda n: {"length": n})
+    lanes = environment.open(1)
+    before = Walk.made
+    goals = [first(lanes, [context])[0][1] for context in (0, 0, 1, 0)]
+    assert goals == [5, 5, 9, 5]
+    assert Walk.made - before == 3
+
+
+def test_equal_environments_are_equal_and_hash_alike():
+    one, other = (GymnasiumEnvironment("CartPole-v1", max_episode_steps=9) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != GymnasiumEnvironment("CartPole-v1")
+
+
+def test_limits_are_ours_the_registrys_or_a_thousand():
+    assert GymnasiumEnvironment("CartPole-v1").max_episode_steps == 500
+    assert GymnasiumEnvironment(Walk).max_episode_steps == 1000
+    short = GymnasiumEnvironment("CartPole-v1", max_episode_steps=3)
+    *_, last = play(short)
+    assert last.truncated[0]
+    assert not last.solved[0]
+    # A limit above the registry's replaces it.
+    assert GymnasiumEnvironment("CartPole-v1", max_episode_steps=600).make(0).spec.max_episode_steps == 600
+
+
+class Says(Walk):
+    said: dict = {}  # noqa: RUF012
+
+    def step(self, action):
+        observation, reward, *flags, _ = super().step(action)
+        return observation, self.pay if flags[0] else reward, *flags, self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "pay", "solved"),
+    [
+        ({}, 1.0, True),
+        ({}, -1.0, False),
+        ({}, -0.25, False),
+        ({"is_success": False}, 1.0, False),
+        ({"success": np.True_}, -1.0, True),
+    ],
+)
+def test_solved_is_what_the_environment_says_or_an_end_that_was_paid_for(said, pay, solved, monkeypatch):
+    monkeypatch.setattr(Says, "said", said)
+    monkeypatch.setattr(Says, "pay", pay, raising=False)
+    *before, last = play(GymnasiumEnvironment(Says), steps=200)
+    assert last.terminated[0]
+    assert last.solved[0] == solved
+    assert not any(step.solved[0] for step in before)
+
+
+def test_staying_alive_is_no_goal():
+    *_, last = play(GymnasiumEnvironment("CartPole-v1"))
+    assert last.terminated[0]
+    assert last.reward[0] == 1.0
+    assert not last.solved[0]
+
+
+# Failures
+
+
+class Broken(Walk):
+    """Fails in its third step, in the way that `fault` is."""
+
+    fault = None
+
+    def step(self, action):
+        observation, reward, _, truncated, info = super().step(action)
+        if self.steps == 3:
+            if self.fault == "crash":
+                raise ZeroDivisionError("no such\nthing")
+            if self.fault == "nan":
+                observation = observation * np.float32("nan")
+            if self.fault == "shape":
+                observation = observation[:1]
+            if self.fault == "dtype":
+                observation = observation.astype(np.int32)
+            if self.fault == "reward":
+                reward = float("nan")
+            if self.fault == "hang":
+                time.sleep(60)
+        return observation, reward, False, truncated, info
+
+
+FAULTS = {
+    "crash": "raised ZeroDivisionError: no such thing",
+    "nan": "observation has NaN or infinite values",
+    "shape": "observation is float32(1,), but its space is float32(2,)",
+    "dtype": "observation is int32(2,), but its space is float32(2,)",
+    "reward": "reward is nan",
+    "hang": "took longer than step_seconds, which is 0.3",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failure_is_one_line_with_its_place(fault, monkeypatch):
+    monkeypatch.setattr(Broken, "fault", fault)
+    with pytest.raises(RunFailed) as caught:
+        list(play(GymnasiumEnvironment(Broken, name="toy", step_seconds=0.3), context=7))
+    assert str(caught.value) == (
+        f"toy: context 7, step 3: {FAULTS[fault]}; the last checkpoint is good: "
+        "mend the environment and resume the run"
+    )
+
+
+def test_a_failing_reset_is_one_too():
+    environment = GymnasiumEnvironment(Walk, contexts=[3], reset=lambda context: {"sed": 3}, name="toy")
+    with pytest.raises(RunFailed, match=r"^toy: context 3, reset: raised TypeError: .*'sed'"):
+        first(environment.open(1), [0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"make": "CartPol-v1"}, "unknown Gymnasium environment 'CartPol-v1'; did you mean 'CartPole-v1'"),
+        ({"make": "nothing_here:Foo-v0"}, "gym:nothing_here:Foo-v0: No module named 'nothing_here'"),
+        ({"make": "Pendulum-v1"}, "its action space is Box.*Discrete"),
+        ({"make": Walk()}, "give an id, a class, or a function"),
+        ({"make": lambda: 3, "name": "toy"}, "toy: makes 3, which is no gymnasium.Env"),
+        ({"make": Walk, "contexts": []}, "contexts are empty"),
+        ({"make": Walk, "max_episode_steps": 0}, "max_episode_steps is 0; it must be above zero"),
+        ({"make": Walk, "step_seconds": -1}, "step_seconds is -1; it must be above zero"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(BadInput, match=message) as caught:
+        GymnasiumEnvironment(arguments.pop("make"), **arguments)
+    assert "\n" not in str(caught.value)
+
+
+# Contexts
+
+SIZES = {"train": 12, "validation": 8, "test": 20, "seed": 0}
+
+
+def test_parts_are_disjoint_by_first_observation():
+    # Goals are one of 88, so that among some hundred seeds there are many copies.
+    parts = split(GymnasiumEnvironment(Walk), **SIZES)
+    goals = [{Walk().reset(seed=int(name))[0][1] for name in part.ids} for part in parts[:3]]
+    assert not goals[0] & goals[1]
+    assert not goals[2] & (goals[0] | goals[1])
+    assert [len(part) for part in parts[:3]] == [12, 8, 20]
+    assert parts.overlap.test > 0
+    assert leaks(parts.train, parts.test) == []
+    again = split(GymnasiumEnvironment(Walk), **SIZES)
+    assert again.train.ids == parts.train.ids
+    assert again.train.hashes == parts.train.hashes
+
+
+def test_contexts_that_look_alike_are_told_apart_by_content():
+    alike = GymnasiumEnvironment(Walk, contexts=range(40), arguments=lambda n: {"length": 7}, name="toy")
+    with pytest.raises(BadInput, match="40 contexts are asked for, but among the first 40 only 1 differ"):
+        split(alike, **SIZES)
+    parts = split(alike, lambda env, observation: {"x": [str(env.unwrapped.np_random.random())]}, **SIZES)
+    assert sum(map(len, parts[:3])) == 40
+
+
+def test_the_pool_grows_where_there_are_many_copies():
+    # One context in three is new: 64 are looked at first, and 40 different ones need 120.
+    thirds = GymnasiumEnvironment(Walk, arguments=lambda n: {"length": 2 + n // 3}, name="toy")
+    parts = split(thirds, **SIZES)
+    assert max(int(name) for part in parts[:3] for name in part.ids) >= 64
+
+
+class Unseeded(Walk):
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return observation + np.float32([0, np.random.random() if self.steps == 2 else 0]), *rest  # noqa: NPY002
+
+
+class UnseededReset(Walk):
+    def reset(self, *, seed=None, options=None):
+        return super().reset()
+
+
+def test_what_is_no_function_of_context_and_actions_is_warned_of():
+    assert difference(GymnasiumEnvironment(Walk)) == ""
+    with pytest.warns(UserWarning, match="context 0, played twice with the same actions, differs at step 2"):
+        split(GymnasiumEnvironment(Unseeded), **SIZES)
+    with pytest.warns(UserWarning, match="differs at reset; .* nor are copies among its contexts found"):
+        one = split(GymnasiumEnvironment(UnseededReset, name="one"), **SIZES)
+    with pytest.warns(UserWarning):
+        other = split(GymnasiumEnvironment(UnseededReset, name="other"), **SIZES)
+    assert one.train.hashes == other.train.hashes  # what a run checks when it is resumed
+
+
+def test_what_is_shown_is_said_once(capsys):
+    environment = GymnasiumEnvironment("Blackjack-v1", name="gym:Blackjack-v1")
+    for _ in range(2):
+        split(environment, train=2, validation=0, test=2, seed=0)
+    line = (
+        "gym:Blackjack-v1: observations are shown as float32 45: 0, 1, 2 one after the other in one vector\n"
+    )
+    assert capsys.readouterr().err == line
+
+
+# MiniGrid
+
+
+def test_minigrid_works_out_of_the_box_and_copies_of_layouts_are_found():
+    pytest.importorskip("minigrid")
+    environment = GymnasiumEnvironment("MiniGrid-SimpleCrossingS9N1-v0")
+    assert environment.observation.shape == (7, 7, 7)
+    assert environment.max_episode_steps == 324
+    parts = split(environment, **SIZES)
+    assert leaks(parts.train, parts.test) == []
+    assert parts.overlap.test > 0
+
+    def layout(seed):
+        env = environment.make(seed)
+        env.reset(seed=int(seed))
+        level = env.unwrapped
+        return (level.grid.encode().tobytes(), tuple(level.agent_pos), level.agent_dir, level.mission)
+
+    layouts = [{layout(name) for name in part.ids} for part in parts[:3]]
+    assert not layouts[2] & (layouts[0] | layouts[1])
+    # Copies in the training part have the same layout, and only they.
+    train = [layout(name) for name in parts.train.ids]
+    for i, digest in enumerate(parts.train.hashes):
+        for j, other in enumerate(parts.train.hashes):
+            assert (digest == other) == (train[i] == train[j])
+
+
+def test_minigrids_first_view_is_the_picture_with_planes_of_the_direction():
+    pytest.importorskip("minigrid")
+    environment = GymnasiumEnvironment("MiniGrid-SimpleCrossingS9N1-v0")
+    [shown] = first(environment.open(1), [5])
+    raw, _ = environment.make(5).reset(seed=5)
+    assert (shown[..., :3] == raw["image"]).all()
+    assert (shown[..., 3:] == np.eye(4)[raw["direction"]]).all()
+
+
+# Our own games, there and back
+
+
+def test_our_maze_through_gymnasium_is_our_maze():
+    name = "epomdp/maze-v0"
+    game = Maze(size=7, max_episode_steps=20)
+    environment = GymnasiumEnvironment(
+        name,
+        contexts=range(4),
+        reset=lambda i: {"seed": 0, "options": {"context": i}},
+        arguments=lambda i: {"num_levels": 4, "size": 7},
+        max_episode_steps=20,
+    )
+    assert environment.observation == game.observation
+    lanes = environment.open(4)
+    observations = first(lanes, range(4))
+    contexts = levels(game, range(4)).values
+    key = jax.random.key(0)
+    state, expected = jax.vmap(lambda context: game.reset(key, context))(contexts)
+    np.testing.assert_array_equal(observations, expected)
+    step = jax.jit(jax.vmap(lambda state, action: game.step(key, state, action)))
+    for actions in np.random.default_rng(0).integers(0, game.num_actions, (20, 4)).astype(np.int32):
+        state, wanted = step(state, actions)
+        lanes.send(actions)
+        given = lanes.receive()
+        for field in ("observation", "reward", "terminated", "truncated"):
+            np.testing.assert_array_equal(getattr(given, field), getattr(wanted, field), field)
+    assert given.truncated.any()
+
+
+# Training
+
+TINY = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "hidden": (8,)}
+
+
+@pytest.fixture
+def register():
+    """Name a problem for the length of a test."""
+    names = []
+
+    def add(name, entry):
+        problems.register(name, entry)
+        names.append(name)
+
+    yield add
+    for name in names:
+        del problems.PROBLEMS[name]
+
+
+def settings(env, agent="ppo", **changes):
+    sizes = {"train_contexts": 6, "validation_contexts": 0, "test_contexts": 6, "evaluations": 0}
+    return Settings(env, agent, agent_options=TINY, **(sizes | {"steps": 192} | changes))
+
+
+class Fails(Walk):
+    """Crashes in one step of all that are made in this process, where it is told to."""
+
+    at_step = None
+    count = 0
+
+    def step(self, action):
+        type(self).count += 1
+        if self.count == self.at_step:
+            raise RuntimeError("out of luck")
+        return super().step(action)
+
+
+def test_a_crash_keeps_the_checkpoint_good_and_the_run_ends_as_if_there_had_been_none(
+    register, tmp_path, monkeypatch
+):
+    register("walk", problems.from_gymnasium(Fails, contexts=range(40), max_episode_steps=12))
+    whole = training.train(settings("walk"), tmp_path / "whole", checkpoint_seconds=0)
+    monkeypatch.setattr(Fails, "at_step", Fails.count + 100)
+    with pytest.raises(
+        RunFailed, match=r"^Fails: context \d+, step \d+: raised RuntimeError: out of luck; the last"
+    ):
+        training.train(settings("walk"), tmp_path / "broken", checkpoint_seconds=0)
+    monkeypatch.setattr(Fails, "at_step", None)
+    setup = training.load(tmp_path / "broken")
+    assert 0 < training.restore(*setup).update < 6
+    resumed = training.resume(tmp_path / "broken", checkpoint_seconds=0)
+    leaves = [
+        jax.tree.leaves(training.restore(*training.load(run.path)).state.learners) for run in (whole, resumed)
+    ]
+    for one, other in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_of_an_environment_that_is_not_registered_says_so(register, tmp_path):
+    problems.register("gone", problems.from_gymnasium(Walk, contexts=range(40)))
+    training.train(settings("gone"), tmp_path / "run")
+    del problems.PROBLEMS["gone"]
+    with pytest.raises(BadInput, match=r"'gone'.*must be registered first: epomdp.problems.register"):
+        training.resume(tmp_path / "run")
+
+
+def test_ids_train_and_are_evaluated(tmp_path):
+    training.train(settings("gym:CartPole-v1", env_options={"max_episode_steps": 15}), tmp_path / "run")
+    played = results.evaluate_run(tmp_path / "run", policies=["greedy"], episodes=1)
+    episodes = next(iter(played.episodes.values()))["test"]
+    assert (episodes.returns == episodes.lengths).all()  # CartPole pays one a step
+    assert Run(tmp_path / "run").config["env_options"]["step_seconds"] == 60.0
+
+
+def test_the_example_of_ones_own_environment_trains_and_writes_its_page(tmp_path, capsys):
+    path = Path(__file__).parents[2] / "examples" / "own_environment.py"
+    names = runpy.run_path(str(path))
+    page = names["main"](tmp_path, 64, TINY | {"num_envs": 4})
+    del problems.PROBLEMS["treasure"]
+    shown = capsys.readouterr().out
+    assert "leep  greedy" in shown
+    assert re.search(r"\d+ test contexts looked like a training context and were removed", shown)
+    assert "treasure" in page.read_text()
