@@ -95,5 +95,45 @@ def test_what_cannot_be_made_is_refused():
             make("maze", **options)
     with pytest.raises(BadInput, match="did you mean 'maze'"):
         make_game("mazes", {})
-    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
-        make("maze", colour=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": "11"}, "maze: size must be an integer, got '11'"),
+        ({"size": 11.0}, "maze: size must be an integer, got 11.0"),
+        ({"themes": 1}, "maze: themes must be a bool, got 1"),
+        ({"view": 3}, "maze: view must be a str, got 3"),
+        ({"num_levels": "5"}, "maze: num_levels must be an integer, got '5'"),
+        ({"start_level": 0.5}, "maze: start_level must be an integer, got 0.5"),
+        ({"step_limit": 7.5}, "maze: step_limit must be an integer, got 7.5"),
+        ({"themed": True}, "unknown option of maze 'themed'; did you mean 'themes'?"),
+        ({"num_level": 3}, "unknown option of maze 'num_level'; did you mean 'num_levels'?"),
+    ],
+)
+def test_a_bad_option_is_one_line(options, message):
+    for attempt in (lambda: make("maze", **options), lambda: make_vec("maze", 2, **options)):
+        with pytest.raises(BadInput) as refused:
+            attempt()
+        assert str(refused.value) == message
+
+
+def test_integers_of_numpy_are_integers():
+    assert make("maze", num_levels=np.int64(2), size=np.int64(13)).unwrapped.env.size == 13
+
+
+def test_a_step_limit_is_the_games_own_both_ways():
+    single, many = (
+        make("maze", num_levels=2, step_limit=300),
+        make_vec("maze", 2, num_levels=2, step_limit=300),
+    )
+    assert single.unwrapped.env == many.env and many.env.max_episode_steps == 300
+    # The same game by the other name where Gymnasium leaves it alone, and an outer limit where it does not.
+    assert make_vec("maze", 2, num_levels=2, max_episode_steps=300).env == many.env
+    outer = make("maze", num_levels=2, max_episode_steps=300)
+    assert outer.unwrapped.env.max_episode_steps == 121
+    with pytest.raises(BadInput, match="step_limit and max_episode_steps are one option"):
+        make_vec("maze", 2, max_episode_steps=7, step_limit=8)
+    short = make("maze", num_levels=2, step_limit=3)
+    short.reset(seed=0)
+    assert [short.step(0)[3] for _ in range(3)] == [False, False, True]

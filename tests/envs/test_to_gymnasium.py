@@ -314,3 +314,23 @@ def test_what_cannot_be_shown_says_so(digits, env):
         GymnasiumVectorEnv(Maze(), levels(Maze(), [0]), 2, render_mode="human")
     with pytest.warns(UserWarning, match="render_mode='rgb_array'"):
         assert env.render() is None
+
+
+def test_many_start_in_the_contexts_asked_for():
+    env = GymnasiumVectorEnv(NOISY, ContextSet.from_values(np.arange(3)), 4)
+    for asked, expected in ((2, [2, 2, 2, 2]), (np.int64(1), [1] * 4), ([0, 2, 1, 0], [0, 2, 1, 0])):
+        _, infos = env.reset(seed=1, options={"context": asked})
+        assert infos["context"].tolist() == expected and infos["_context"].all()
+        # An action that names the context ends the episode.
+        assert env.step(np.array(expected))[2].all()
+    drawn = env.reset(seed=1)[1]["context"].tolist()
+    assert env.reset(seed=1, options={})[1]["context"].tolist() == drawn
+
+
+@pytest.mark.parametrize("asked", [-1, 3, [0, 1, 2, 3], [0, 1], [[0, 1, 2, 0]], 1.0, "1", [0, [1]], []])
+def test_contexts_that_are_not_there_are_refused(asked):
+    env = GymnasiumVectorEnv(NOISY, ContextSet.from_values(np.arange(3)), 4)
+    for each in (env, noisy()):
+        with pytest.raises(BadInput, match="reset: context") as refused:
+            each.reset(options={"context": asked})
+        assert "\n" not in str(refused.value)

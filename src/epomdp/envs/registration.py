@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import operator
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from epomdp.errors import unknown_name
+from epomdp.errors import BadInput, unknown_name
 
 if TYPE_CHECKING:
     from epomdp.envs.boards import BoardGame
@@ -32,8 +35,11 @@ def register() -> None:
         )
 
 
-def make_game(name: str, options: dict[str, Any]) -> BoardGame:
+def make_game(name: str, options: dict[str, Any], others: Collection[str] = ()) -> BoardGame:
     """Make a board game by name, with its own options (`size`, `view`, `themes`, `max_episode_steps`).
+
+    Args:
+        others: names to suggest besides, of options that the caller takes itself.
 
     Raises:
         BadInput: no game of that name, or an option that cannot be.
@@ -41,4 +47,27 @@ def make_game(name: str, options: dict[str, Any]) -> BoardGame:
     if name not in GAMES:
         raise unknown_name("board game", name, GAMES)
     module, _, attribute = GAMES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)(**options)
+    game = getattr(importlib.import_module(module), attribute)
+    known = inspect.signature(game).parameters
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, {*known, *others})
+    return game(**{option: _checked(name, option, value) for option, value in options.items()})
+
+
+_KINDS = {"view": str, "themes": bool}
+
+
+def _checked(game: str, option: str, value: Any) -> Any:
+    if option in _KINDS:
+        if not isinstance(value, _KINDS[option]):
+            raise BadInput(f"{game}: {option} must be a {_KINDS[option].__name__}, got {value!r}")
+        return value
+    return None if value is None and option == "max_episode_steps" else integer(game, option, value)
+
+
+def integer(game: str, option: str, value: Any) -> int:
+    """The value of an option that counts something; BadInput unless it is an integer."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise BadInput(f"{game}: {option} must be an integer, got {value!r}")
+    return operator.index(value)

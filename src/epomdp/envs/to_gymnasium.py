@@ -71,9 +71,7 @@ class GymnasiumEnv(gymnasium.Env[npt.NDArray, Any]):
     ) -> tuple[npt.NDArray, dict[str, Any]]:
         super().reset(seed=seed)
         n = len(self.contexts)
-        index = int((options or {}).get("context", self.np_random.integers(n)))
-        if not 0 <= index < n:
-            raise BadInput(f"reset: context {index} is not in 0 .. {n - 1}")
+        index = int(_asked((options or {}).get("context", self.np_random.integers(n)), (), n))
         self._carry, observation = self._reset_jit(self._values, index, int(self.np_random.integers(2**31)))
         return np.array(observation), {"context": index}
 
@@ -97,8 +95,10 @@ class GymnasiumEnv(gymnasium.Env[npt.NDArray, Any]):
 class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
     """N episodes side by side in one compiled call; each new episode draws a context.
 
-    Infos have the form of Gymnasium's own vector environments: `context` at a reset, `is_success` at the end
-    of an episode, each with its mask `_context`, `_is_success`; in SAME_STEP mode `final_obs`, `final_info`.
+    `reset(options={"context": i})` starts all of them in context i, or in N contexts where i is a sequence; later
+    episodes draw theirs again. Infos have the form of Gymnasium's own vector environments: `context` at a reset,
+    `is_success` at the end of an episode, each with its mask `_context`, `_is_success`; in SAME_STEP mode
+    `final_obs`, `final_info`.
 
     Args:
         env: the environment.
@@ -146,7 +146,9 @@ class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
     ) -> tuple[npt.NDArray, dict[str, Any]]:
         super().reset(seed=seed)
         seed = int(self.np_random.integers(2**31))
-        self._carry, context, observation = self._reset_jit(self._values, seed)
+        asked = (options or {}).get("context")
+        chosen = None if asked is None else _asked(asked, (self.num_envs,), len(self.contexts))
+        self._carry, context, observation = self._reset_jit(self._values, seed, chosen)
         return np.array(observation), _masked({}, "context", np.array(context), np.ones(self.num_envs, bool))
 
     def step(
@@ -176,6 +178,20 @@ class GymnasiumVectorEnv(VectorEnv[npt.NDArray, npt.NDArray, npt.NDArray]):
         """A frame of each board, 16 pixels a square; None without a render mode."""
         frames = _frames(self, None if self._carry is None else self._carry.state)
         return None if frames is None else tuple(frames)
+
+
+def _asked(context: Any, shape: tuple[int, ...], count: int) -> Int[np.ndarray, "*shape"]:
+    """Indices of contexts from the one index, or the index for each episode, that a reset asks for."""
+    try:
+        index = np.asarray(context)
+    except ValueError:  # rows of several lengths
+        index = np.asarray(None)
+    if index.dtype.kind not in "iu" or index.shape not in ((), shape):
+        wanted = f"one index or {shape[0]} of them" if shape else "one index"
+        raise BadInput(f"reset: context is {context}; it must be {wanted}")
+    if not ((index >= 0) & (index < count)).all():
+        raise BadInput(f"reset: context {context} is not in 0 .. {count - 1}")
+    return np.broadcast_to(index, shape).astype(np.int32)
 
 
 def _rendering(env: Environment, mode: str | None) -> dict[str, Any]:
@@ -283,15 +299,16 @@ class _Shown(NamedTuple):
 def _vector(env: Environment, n: int, same_step: bool) -> tuple[Callable, Callable]:
     """Compiled reset and step of n episodes."""
 
-    def begin(values: PyTree, key: Key):
+    def begin(values: PyTree, key: Key, index: Int[Array, " N"] | None = None):
         draw, first = jax.random.split(key)
-        index = jax.random.randint(draw, (n,), 0, jax.tree.leaves(values)[0].shape[0])
+        if index is None:
+            index = jax.random.randint(draw, (n,), 0, jax.tree.leaves(values)[0].shape[0])
         contexts = jax.tree.map(lambda leaf: leaf[index], values)
         return index, *jax.vmap(env.reset)(jax.random.split(first, n), contexts)
 
-    def reset(values: PyTree, seed: Int[Array, ""]):
+    def reset(values: PyTree, seed: Int[Array, ""], chosen: Int[Array, " N"] | None):
         key, first = jax.random.split(jax.random.key(seed))
-        context, state, observation = begin(values, first)
+        context, state, observation = begin(values, first, chosen)
         return _Carry(key, context, state, jnp.zeros(n, bool)), context, observation
 
     def step(values: PyTree, carry: _Carry, actions: Int[Array, " N"]):
