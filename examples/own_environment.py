@@ -45,12 +45,12 @@ class Treasure(gymnasium.Env):
         return np.concatenate([np.eye(CELLS)[self.at], self.map]).astype(np.float32)
 
 
-def main(out, steps, agent_options=None):
-    """Train both agents for `steps` steps each; where the page is."""
+def main(out, steps, agents=("ppo", "leep"), agent_options=None):
+    """Train each agent for `steps` steps; where the page is."""
     if "treasure" not in problems.PROBLEMS:
         problems.register("treasure", problems.from_gymnasium(Treasure, contexts=range(300)))
     sizes = {"train_contexts": 20, "validation_contexts": 20, "test_contexts": 100, "steps": steps}
-    runs = [Path(out) / agent for agent in ("ppo", "leep")]
+    runs = [Path(out) / agent for agent in agents]
     for run in runs:
         settings = Settings("treasure", run.name, agent_options=agent_options or {}, **sizes)
         trained = train(settings, run)

@@ -466,9 +466,9 @@ def test_ids_train_and_are_evaluated(tmp_path):
 def test_the_example_of_ones_own_environment_trains_and_writes_its_page(tmp_path, capsys):
     path = Path(__file__).parents[2] / "examples" / "own_environment.py"
     names = runpy.run_path(str(path))
-    page = names["main"](tmp_path, 64, TINY | {"num_envs": 4})
+    page = names["main"](tmp_path, 64, ["ppo"], TINY)
     del problems.PROBLEMS["treasure"]
     shown = capsys.readouterr().out
-    assert "leep  greedy" in shown
+    assert "ppo   greedy" in shown
     assert re.search(r"\d+ test contexts looked like a training context and were removed", shown)
     assert "treasure" in page.read_text()
