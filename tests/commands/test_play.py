@@ -17,6 +17,7 @@ import pytest
 
 from epomdp import cli
 from epomdp.commands import play
+from epomdp.envs.bigfish import Bigfish
 from epomdp.envs.boards import levels
 from epomdp.envs.dodgeball import Dodgeball
 from epomdp.envs.maze import Maze
@@ -120,6 +121,45 @@ def test_space_does_what_is_no_move():
     assert [names[game.keys[key]] for key in "wasd"] == ["up", "left", "down", "right"]
     maze = play.board_game(Maze())
     assert set(maze.keys.values()) == set(range(4)) and " " not in maze.keys
+
+
+def keys_read(written):
+    reader, writer = os.pipe()
+    os.write(writer, written.encode())
+    os.close(writer)
+    found = []
+    while key := play._read_key(reader):
+        found.append(key)
+    os.close(reader)
+    return found
+
+
+def test_an_escape_sequence_is_one_key():
+    assert keys_read("\x1b[AW\x1bOB ") == ["\x1b[A", "w", "\x1b[B", " "]
+    # Arrows with Ctrl and Shift, Delete, F5, an escape with a letter, and an escape alone at the end.
+    unknown = ["\x1b[1;5D", "\x1b[1;2A", "\x1b[3~", "\x1b[15~", "\x1bd"]
+    assert keys_read("".join(unknown) + "q\x1b") == [*unknown, "q", "\x1b"]
+    assert not {*unknown, "\x1b"} & play.board_game(Maze()).keys.keys()
+
+
+def test_after_the_last_level_comes_the_first(monkeypatch):
+    numbers, keys = [], iter("nq")
+    game = play.board_game(Maze())
+
+    def level(number):
+        numbers.append(number)
+        return game.level(number)
+
+    monkeypatch.setattr(play, "_show", lambda *_: None)
+    play._play(game._replace(level=level), 2**32 - 1, lambda: next(keys), None)
+    assert numbers == [2**32 - 1, 0]
+
+
+def test_bigfish_tells_meals():
+    game = play.board_game(Bigfish())
+    state, _ = game.env.reset(None, levels(game.env, [0]).context(0))
+    assert game.status(state._replace(meals=jnp.int8(3))) == "meals 3 of 8   "
+    assert play.board_game(Maze()).status is None
 
 
 def test_the_centred_view_has_the_player_in_the_middle():

@@ -1,4 +1,7 @@
-"""Play a game in the terminal, with the arrow keys: what the agents see, and how hard it is."""
+"""Play a game in the terminal, with the arrow keys, to learn how hard it is.
+
+The screen shows where everything is. Agents also see what it does not show, such as when a fish will move.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from epomdp import problems
 from epomdp.contexts import ContextSet
 from epomdp.envs import render
 from epomdp.envs.base import Environment
+from epomdp.envs.bigfish import QUOTA, Bigfish, BigfishState
 from epomdp.envs.boards import BoardGame, levels
 from epomdp.envs.registration import GAMES, make_game
 from epomdp.errors import BadInput
@@ -38,6 +42,7 @@ class Game(NamedTuple):
         level: number -> (context, its name).
         keys: key as it is read -> action.
         help: the keys in words.
+        status: what of a state the picture does not tell, in words.
     """
 
     env: Environment
@@ -45,6 +50,7 @@ class Game(NamedTuple):
     draw: Callable[[Any], Text]
     keys: dict[str, int]
     help: str
+    status: Callable[[Any], str] | None = None
 
 
 def run_play(arguments: argparse.Namespace) -> None:
@@ -92,7 +98,12 @@ def board_game(env: BoardGame) -> Game:
         made = levels(env, [number])
         return made.context(0), made.ids[0]
 
-    return Game(env, level, lambda state: _board(env, state), keys, ", ".join(spoken))
+    status = _meals if isinstance(env, Bigfish) else None
+    return Game(env, level, lambda state: _board(env, state), keys, ", ".join(spoken), status)
+
+
+def _meals(state: BigfishState) -> str:
+    return f"meals {int(state.meals)} of {QUOTA}   "
 
 
 def _board(env: BoardGame, state: Any) -> Text:
@@ -140,12 +151,13 @@ def _play(game: Game, number: int, read_key: Callable[[], str], console: Console
         state, _ = reset(key, jax.tree.map(jnp.asarray, context))
         score, steps, end = 0.0, 0, ""
         while True:
-            _show(game, console, state, f"{name}   score {score:g}   step {steps}   {end}")
+            told = game.status(state) if game.status else ""
+            _show(game, console, state, f"{name}   score {score:g}   step {steps}   {told}{end}")
             pressed = read_key()
             if pressed in ("q", INTERRUPT, ""):
                 return
             if pressed in ("r", "n"):
-                number += pressed == "n"
+                number = (number + (pressed == "n")) % 2**32
                 break
             if pressed in game.keys and not end:
                 state, shown = step(key, state, jnp.int32(game.keys[pressed]))
@@ -202,10 +214,23 @@ def _leave(number: int, frame: Any) -> NoReturn:
 
 
 def _read_key(descriptor: int) -> str:
-    """One key: a character in lower case, or the three of an arrow key; nothing where the input has ended."""
+    """One key: a character in lower case, or an arrow's three; nothing where the input has ended.
+
+    Any other escape sequence is read to its end, so that its letters are no keys, and comes back whole.
+    """
     pressed = os.read(descriptor, 1)
     # What follows an escape at once belongs to it.
-    while pressed[:1] == b"\x1b" and len(pressed) < 3 and select.select([descriptor], [], [], 0.05)[0]:
-        pressed += os.read(descriptor, 1)
+    while _unfinished(pressed) and select.select([descriptor], [], [], 0.05)[0]:
+        more = os.read(descriptor, 1)
+        if not more:
+            break
+        pressed += more
     text = pressed.decode(errors="replace").replace("\x1bO", "\x1b[")
     return text.lower() if len(text) == 1 else text
+
+
+def _unfinished(pressed: bytes) -> bool:
+    """Whether more belongs to a key: ESC [ goes on to a byte from 0x40 to 0x7e (ECMA-48), ESC O for one more."""
+    if pressed[:2] == b"\x1b[":
+        return len(pressed) == 2 or not 0x40 <= pressed[-1] <= 0x7E
+    return pressed in (b"\x1b", b"\x1bO")
