@@ -9,6 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from epomdp.envs import render
+from epomdp.envs.bigfish import Bigfish
 from epomdp.envs.boards import Tile, levels
 from epomdp.envs.maze import Maze
 
@@ -53,6 +54,24 @@ def test_two_kinds_of_one_colour_look_different():
     key, lock = (render.frames(TILES, [[k]], 16) for k in (3, 4))
     assert (key != lock).any(axis=-1).mean() > 0.05
     assert render.shape(TILES, 3) != render.shape(TILES, 4)
+
+
+def test_headings_are_seen_without_colours():
+    tiles = (TILES[0], *(Tile(f"fish to {way}", "a", "#e34948", way) for way in "<>"))
+    assert render.text(tiles, [[1, 2, 0]]).plain == "<aa>  "
+    left, right = render.frames(tiles, [[[1]], [[2]]], 32)
+    red = [(frame == rgb(3)).all(axis=-1) for frame in (left, right)]
+    # The nose reaches further out on the side of the heading.
+    assert red[0][:, :2].any() and not red[0][:, -2:].any()
+    np.testing.assert_array_equal(red[0][:, :3], red[1][:, :-4:-1])
+    noses = [re.findall(r'<polygon points="([\d.]+),', render.svg(tiles, [[k]])) for k in (1, 2)]
+    assert noses == [["0"], ["1"]]
+
+
+def test_every_tile_of_bigfish_is_written_in_its_own_way():
+    tiles = Bigfish.tiles
+    written = render.text(tiles, np.arange(len(tiles))[None]).plain
+    assert len({written[i : i + 2] for i in range(0, len(written), 2)}) == len(tiles)
 
 
 def test_ink_stands_out():

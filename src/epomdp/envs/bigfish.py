@@ -72,8 +72,8 @@ class Bigfish(MovingGame):
     tiles = (
         Tile("water", "·", "#1b3a57"),
         *(Tile(f"you, size {i + 2}", "BCDEF"[i], _YOU_COLOURS[i]) for i in range(5)),
-        *(Tile(f"fish of size {i + 1} to the left", "abcde"[i], _SMALL_COLOURS[i]) for i in range(5)),
-        *(Tile(f"fish of size {i + 1} to the right", "abcde"[i], _DEEP_COLOURS[i]) for i in range(5)),
+        *(Tile(f"fish of size {i + 1} to the left", "abcde"[i], _SMALL_COLOURS[i], "<") for i in range(5)),
+        *(Tile(f"fish of size {i + 1} to the right", "abcde"[i], _DEEP_COLOURS[i], ">") for i in range(5)),
     )
 
     def __init__(

@@ -33,11 +33,15 @@ _LARGEST = 63  # a board's side; positions are int8
 
 
 class Tile(NamedTuple):
-    """How one thing on the board is drawn: its name, one character, and a colour "#rrggbb"."""
+    """How one thing on the board is drawn: its name, one character, and a colour "#rrggbb".
+
+    heading: "<" or ">" for a thing that points to the left or to the right.
+    """
 
     name: str
     glyph: str
     colour: str
+    heading: str = ""
 
 
 class BoardGame(Environment):

@@ -2,7 +2,8 @@
 
 A picture is (H, W) indices into an environment's `tiles`, as its `picture(state)` gives; a film is (T, H, W) of them.
 Each kind of thing has a shape and, where it is a letter or an arrow, its glyph, besides its colour: a key and a lock
-of one colour, or two colours that a reader cannot tell apart, remain different.
+of one colour, or two colours that a reader cannot tell apart, remain different. A picture shows what is where, not
+all that agents see: not when a fish or an enemy will move, nor where a ball flies.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from epomdp.envs.boards import BoardGame, Tile
 Tiles = Sequence[Tile]
 _INSET = 0.1
 _POINTS = {"diamond": ((0.5, 0.05), (0.95, 0.5), (0.5, 0.95), (0.05, 0.5))}
+_NOSES = {"<": ((0, 0.5), (0.16, 0.32), (0.16, 0.68)), ">": ((1, 0.5), (0.84, 0.32), (0.84, 0.68))}
 _SUPERSAMPLING = 4
 _LEGIBLE = 9  # pixels along a square's side from which a glyph can be read
 
@@ -101,6 +103,8 @@ def _sprite(tiles: Tiles, index: int, cell: int) -> Image.Image:
         draw.ellipse(box, fill=colour)
     else:
         draw.rectangle(box, fill=colour)
+    if nose := _NOSES.get(tiles[index].heading):
+        draw.polygon([(x * side, y * side) for x, y in nose], fill=colour)
     if (glyph := written(tiles, index)) and cell >= _LEGIBLE:
         font = ImageFont.load_default(size=0.62 * side)
         draw.text((side / 2, side / 2), glyph, fill=ink(colour), font=font, anchor="mm")
@@ -194,6 +198,9 @@ def svg_thing(tiles: Tiles, index: int, x: int, y: int) -> str:
     else:
         place = f'x="{x + _INSET:g}" y="{y + _INSET:g}" width="{size:g}" height="{size:g}"'
         body = f'<rect {place} fill="{tile.colour}">{name}</rect>'
+    if nose := _NOSES.get(tile.heading):
+        points = " ".join(f"{x + dx:g},{y + dy:g}" for dx, dy in nose)
+        body += f'<polygon points="{points}" fill="{tile.colour}"/>'
     if glyph := written(tiles, index):
         body += (
             f'<text x="{x + 0.5:g}" y="{y + 0.72:g}" font-size=".62" text-anchor="middle" '
@@ -230,13 +237,20 @@ def _document(shape: tuple[int, ...], body: str, cell: int, title: str) -> str:
 
 
 def text(tiles: Tiles, board: npt.ArrayLike) -> Text:
-    """A picture for a terminal, two columns a square; glyphs tell things apart where there are no colours."""
+    """A picture for a terminal, two columns a square; glyphs tell things apart where there are no colours.
+
+    What points somewhere is written with its heading: "<a" or "a>".
+    """
     drawn = Text()
     for y, row in enumerate(np.asarray(board)):
         drawn.append("\n" if y else "")
         for index in row:
             tile, back = tiles[index], tiles[index].colour
-            glyph = tile.glyph * 2 if shape(tiles, int(index)) == "block" else tile.glyph + " "
+            glyph = tile.glyph * 2 if shape(tiles, int(index)) == "block" else _pointing(tile)
             front = back if shape(tiles, int(index)) == "block" else ink(back)
             drawn.append(glyph, f"{front} on {back}")
     return drawn
+
+
+def _pointing(tile: Tile) -> str:
+    return "<" + tile.glyph if tile.heading == "<" else tile.glyph + (tile.heading or " ")
