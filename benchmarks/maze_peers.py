@@ -3,7 +3,9 @@
 pip install jaxued envpool && python benchmarks/maze_peers.py --json maze_peers.json
 
 All play boards of 11 x 11 squares of which everything is seen, as it lies, except MiniGrid's, which shows 7 x 7
-squares of a 9 x 9 board. jaxued plays our levels; it ends, like ours, in a fresh level drawn from the same pool.
+squares of a 9 x 9 board and makes a level anew at every reset. jaxued plays our levels; it ends, like ours, in a
+fresh level drawn from the same pool. As its own wrappers do, its loop computes a reset of every environment at every
+step; "epomdp, resets" is our game in that very loop, to tell the harness from the environment.
 """
 
 from __future__ import annotations
@@ -73,6 +75,38 @@ def jaxued(problem: Problem, num_envs: int):
     return lambda: play(typed, jax.random.key(1))
 
 
+def resets(problem: Problem, num_envs: int):
+    """Our game in jaxued's loop."""
+    env = problem.env
+    values = jax.tree.map(jnp.asarray, problem.contexts.values)
+    pool = len(problem.contexts)
+
+    def begin(key, i):
+        return env.reset(key, jax.tree.map(lambda leaf: leaf[i], values))
+
+    def advance(carry, random):
+        state, observation = carry
+        key, action, chosen = random
+        action = (action + observation[0, 0, 0]) % env.num_actions
+        state, step = env.step(key, state, action)
+        done = step.terminated | step.truncated
+        going, fresh = (state, step.observation), begin(key, chosen)
+        return jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, going), step.reward
+
+    @jax.jit
+    def play(carry, key):
+        shape = (STEPS, num_envs)
+        actions = jax.random.randint(key, shape, 0, env.num_actions)
+        chosen = jax.random.randint(key, shape, 0, pool)
+        random = (jax.random.split(key, shape), actions, chosen)
+        carry, reward = jax.lax.scan(jax.vmap(advance), carry, random)
+        return carry, reward.sum()
+
+    keys = jax.random.split(jax.random.key(0), num_envs)
+    start = jax.jit(jax.vmap(begin))(keys, jnp.arange(num_envs) % pool)
+    return lambda: play(start, jax.random.key(1))
+
+
 def minigrid(num_envs: int):
     env = envpool.make_gymnasium(MINIGRID, num_envs=num_envs, seed=0)
     env.reset()
@@ -98,6 +132,7 @@ def main() -> None:
     for num_envs in (1024, 4096):
         made = {
             "epomdp": env_speed.compiled(problem, num_envs),
+            "epomdp, resets": resets(problem, num_envs),
             "jaxued": jaxued(problem, num_envs),
             "EnvPool MiniGrid": minigrid(num_envs),
         }
