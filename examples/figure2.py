@@ -60,12 +60,7 @@ def loops(root: Path, made: dict[str, tuple[Arm, int]], seeds: int) -> dict[str,
     for name in labels:
         arm, policy = name.split()
         report["policies"][name] = results.scores(played[arm], policy)
-    for name in [name for name in labels if name.endswith("greedy")]:
-        failed = [~e.solved for e in records[name]]
-        looped = [lost & (e.repeats > 0) for lost, e in zip(failed, records[name], strict=True)]
-        lost = int(sum(map(np.sum, failed)))
-        report["policies"][name]["failed_in_loops"] = int(sum(map(np.sum, looped))) / lost if lost else None
-    stuck = [(~e.solved & (e.repeats > 0)).all(axis=1) for e in records["ppo greedy"]]
+    stuck = [e.looped.all(axis=1) for e in records["ppo greedy"]]
     for name in labels:
         if name != "ppo greedy":
             # An arm may have fewer seeds than PPO.
@@ -100,11 +95,11 @@ def replays(root: Path, steps: int | None) -> list[Any]:
 
 def verdict(report: dict[str, Any]) -> str:
     """What the figures say, in a sentence or two."""
-    share = report["policies"]["ppo greedy"]["failed_in_loops"]
+    share = report["policies"]["ppo greedy"]["test"]["failed_in_loops"]
     best, linked = (report["recovered"][name]["mean"] for name in ("ppo backtracking", "leep linked"))
     if not share:
         return "Greedy PPO fails in no loop on new mazes."
-    text = f"{share:.0%} of greedy PPO's failures on new mazes are loops: it does again what has just led nowhere."
+    text = f"{share:.0%} of greedy PPO's failures on new mazes do nothing new in their second half: they are loops."
     if best is None or linked is None:
         return text
     return (
@@ -126,8 +121,7 @@ def show(report: dict[str, Any]) -> None:
     )
     for name, scores in report["policies"].items():
         line = f"{LABELS[name]:30} solves {solves(scores)} of new mazes"
-        if "failed_in_loops" in scores:
-            line += f"; {shown(scores['failed_in_loops'], '.1%')} of its failures are loops"
+        line += f"; {shown(scores['test']['failed_in_loops'], '.1%')} of its failures are loops"
         if name in report["recovered"]:
             found = report["recovered"][name]
             rate = f"{shown(found['mean'], '.1%')} {bracketed(found['interval'], '.1%')}"

@@ -74,8 +74,10 @@ def test_one_seed_of_a_hyperparameter_can_be_printed_and_written(example, capsys
 
 
 def episodes(solved, repeats):
-    solved = np.array(solved, bool)[:, None]
-    return Episodes(solved * 10.0, np.full(solved.shape, 9), solved, np.array(repeats)[:, None])
+    """Of nine steps, the last few are repeats."""
+    solved, repeats = np.array(solved, bool)[:, None], np.array(repeats)[:, None]
+    mistakes = np.zeros_like(repeats)
+    return Episodes(solved * 10.0, np.full(solved.shape, 9), solved, repeats, mistakes, 8 - repeats)
 
 
 def made_up(example, monkeypatch, records):
@@ -98,12 +100,12 @@ def made_up(example, monkeypatch, records):
 
 
 def test_loops_are_counted_by_hand(example, monkeypatch, capsys):
-    greedy = [episodes([1, 0, 0, 0], [0, 3, 0, 2]), episodes([1, 1, 1, 0], [5, 0, 0, 1])]
+    greedy = [episodes([1, 0, 0, 0], [0, 6, 4, 5]), episodes([1, 1, 1, 0], [5, 0, 0, 8])]
     sampled = [episodes([1, 1, 1, 0], [0, 0, 0, 0]), episodes([0, 0, 0, 1], [0, 0, 0, 0])]
     ppo = [{"greedy": g, "sampled": s, "backtracking": s} for g, s in zip(greedy, sampled, strict=True)]
     leep = [{"linked": greedy[0]}]  # an arm of fewer seeds
     figure2, report = made_up(example, monkeypatch, {"ppo": ppo, "leep": leep})
-    assert report["policies"]["ppo greedy"]["failed_in_loops"] == 3 / 4
+    assert report["policies"]["ppo greedy"]["test"]["failed_in_loops"] == 3 / 4
     assert report["levels_in_loops"] == [2, 1]
     assert report["recovered"]["ppo sampled"]["by_seed"] == [0.5, 1.0]
     assert report["recovered"]["ppo sampled"]["mean"] == 0.75
@@ -123,7 +125,7 @@ def test_loops_are_counted_by_hand(example, monkeypatch, capsys):
 def test_no_failure_is_no_share_of_loops(example, monkeypatch, capsys):
     always = {"greedy": episodes([1, 1, 1, 1], [0] * 4), "backtracking": episodes([1, 1, 1, 1], [0] * 4)}
     figure2, report = made_up(example, monkeypatch, {"ppo": [always], "leep": [{"linked": always["greedy"]}]})
-    assert report["policies"]["ppo greedy"]["failed_in_loops"] is None
+    assert report["policies"]["ppo greedy"]["test"]["failed_in_loops"] is None
     assert report["recovered"]["leep linked"]["mean"] is None
     json.dumps(report, allow_nan=False)
     figure2.show(report)
