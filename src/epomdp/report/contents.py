@@ -158,16 +158,16 @@ class Leaks:
     """The check that no test context was seen in training, by content.
 
     overlap: contexts outside training whose content equals a training context's; removed: how many of them were taken
-    out before evaluation; held_out: contexts outside training, of how many; hashes_file: where the hash of every
-    context is written down.
+    out before evaluation; hashes_file: where the hash of every context is written down; held_out: contexts outside
+    training, of how many.
     """
 
     splits: Sequence[Split]
     overlap: int = 0
     removed: int = 0
-    held_out: int | None = None
     hashes_file: str = ""
     examples: Sequence[str] = ()
+    held_out: int | None = None
 
 
 @dataclass(frozen=True)
