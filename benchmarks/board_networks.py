@@ -18,8 +18,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import timing
+from jax.typing import DTypeLike
 
-from epomdp.agents.networks import KERNEL, ActorCritic, Convolution
+from epomdp.agents import layers
+from epomdp.agents.layers import Convolution
+from epomdp.agents.networks import ActorCritic
 
 BOARD, ACTIONS, MINIBATCH, MINIBATCHES, LANES = (11, 11, 6), 5, 256, 16, 64
 SHAPES = {
@@ -36,19 +39,14 @@ SHAPES = {
 class XlaConvolution(Convolution):
     """The same convolution as XLA has it."""
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.weight.T.reshape(KERNEL, KERNEL, -1, self.weight.shape[0])
-        strides, order = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
-        x = x[None].astype(jnp.float32)
-        return (
-            jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=order)[0] + self.bias
-        )
+    def __call__(self, x: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return jax.nn.relu(layers._as_xla_does(x, self.weight, self.stride) + self.bias)
 
 
 def with_xla(network: ActorCritic) -> ActorCritic:
     def replace(layer: Convolution) -> XlaConvolution:
         other = object.__new__(XlaConvolution)
-        for name in ("weight", "bias", "stride"):
+        for name in ("weight", "bias", "stride", "relu"):
             object.__setattr__(other, name, getattr(layer, name))
         return other
 
@@ -84,7 +82,8 @@ def measure(rounds: int) -> dict:
     seen = jax.ShapeDtypeStruct(BOARD, jnp.uint8)
     contestants = {}
     for name, (channels, hidden) in SHAPES.items():
-        network = ActorCritic(seen, ACTIONS, channels, hidden, jax.random.key(2))
+        kind = "board" if channels else "mlp"
+        network = ActorCritic(kind, seen, ACTIONS, channels, hidden, jax.random.key(2))
         kinds = {name: network} | ({f"{name}, xla": with_xla(network)} if "default" in name else {})
         for kind, built in kinds.items():
             contestants["acting", kind] = functools.partial(acting, built, boards)

@@ -22,7 +22,7 @@ from gymnax.environments import spaces
 from rejax import PPO
 from rejax.networks import DiscretePolicy, VNetwork
 
-from epomdp.agents import ppo
+from epomdp.agents import networks, ppo
 
 
 class Board(nn.Module):
@@ -127,7 +127,9 @@ class Theirs:
 def measure(rounds: int, updates: int) -> dict:
     going = {}
     for network in ("mlp", "board"):
-        config = ppo.Config(network=network)
+        config = ppo.Config(
+            network=network, channels=networks.CHANNELS["board"], hidden=networks.HIDDEN["mlp"]
+        )
         ours = timing.Trainer("ppo", {"network": network}, "maze")
         theirs = Theirs(config, ours)
         going[f"epomdp, {network}"] = lambda t=ours: t.run(updates)

@@ -103,7 +103,7 @@ def faster_threads(model: PPO, steps: int) -> int:
 
 
 def measure(env: str, rounds: int, updates: int, theirs: int) -> dict:
-    config = ppo.Config()
+    config = ppo.Config(channels=networks.CHANNELS["board"], hidden=networks.HIDDEN["mlp"])
     ours = timing.Trainer("ppo", env=env)
     models = their_models(config, ours)
     steps, width = ours.agent.steps_per_update, config.hidden[0]

@@ -132,6 +132,17 @@ def test_a_run_of_a_newer_format_is_refused(capsys, tmp_path):
         assert status == 2 and "format 99" in err and "upgrade" in err
 
 
+def test_training_says_which_network_was_chosen_and_records_how_members_are_run(capsys, tmp_path):
+    train = ["train", "--env", "guess", "--agent", "leep", "--members", "2", "--steps", "64"]
+    status, out, err = run(capsys, *train, *TINY, *SIZES, "--out", tmp_path / "run")
+    # 64 pixels to 8, 8 to ten actions and a value.
+    assert status == 0 and "network: mlp (8 x 8 numbers), 619 weights in each of 2 members\n" in err
+    assert out == f"{tmp_path / 'run'}\n"
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["network"], config["strategy"]) == ("mlp", "map")
+    assert config["agent_options"]["strategy"] == "auto"
+
+
 def test_divergence_is_exit_status_1(capsys, tmp_path):
     train = ["train", "--env", "guess", "--agent", "ppo", "--steps", "640", "--learning-rate", "1e30"]
     status, _, err = run(capsys, *train, *TINY, *SIZES, "--out", tmp_path / "run")

@@ -150,7 +150,7 @@ def train(
 
     Args:
         on_progress: called after every update.
-        options: `checkpoint_seconds`, `tracker` as in `resume`.
+        options: `checkpoint_seconds`, `tracker`, `on_start` as in `resume`.
 
     Raises:
         BadInput: settings or directory that cannot be used; nothing has been written then.
@@ -164,6 +164,7 @@ def train(
     updates = math.ceil((settings.steps or 0) / agent.steps_per_update)
     accounting = {
         "network": agent.network,
+        "strategy": agent.strategy,
         "updates": updates,
         "total_steps": updates * agent.steps_per_update,
         "steps_per_member": updates * agent.steps_per_update // agent.members,
@@ -183,6 +184,7 @@ def resume(path: str | Path, *, on_progress: Callable[[Progress], None] | None =
     Args:
         checkpoint_seconds: wall time between checkpoints.
         tracker: called with (metrics, steps) after every update, for TensorBoard and the like.
+        on_start: called with the run's Setup before the first update.
 
     Raises:
         BadInput: not a run, or its data have changed since.
@@ -234,8 +236,11 @@ def _go_on(
     *,
     checkpoint_seconds: float = 30.0,
     tracker: Callable[[dict[str, float], int], None] | None = None,
+    on_start: Callable[[Setup], None] | None = None,
 ) -> Run:
     agent, updates = setup.agent, run.config["updates"]
+    if on_start:
+        on_start(setup)
     _warn_of_leaks(setup.parts)
     run.tidy()
     loop, update, steps = restore(run, setup, settings)

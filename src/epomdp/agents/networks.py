@@ -207,9 +207,16 @@ def outputs(params: Params, observation: PyTree) -> tuple[Float[Array, "T N A"],
     return jax.vmap(each_step)(observation)
 
 
-def describe(network: Network, observation: jax.ShapeDtypeStruct, weights: int) -> str:
-    """A line that says what "auto" came to, like "small (64 x 64 x 3 pixels), 150k weights"."""
-    seen = " x ".join(map(str, observation.shape)) or "one number"
+def describe(network: Network, observation: jax.ShapeDtypeStruct, params: PyTree) -> str:
+    """A line that says what "auto" came to, like "small (64 x 64 x 3 pixels), 150k weights".
+
+    Args:
+        params: what acts, or its shapes; leaves have a leading axis of members.
+    """
+    weights = [math.prod(x.shape[1:]) for x in jax.tree.leaves(params) if x.ndim > 1]
+    members = jax.tree.leaves(params)[0].shape[0]
+    seen = " x ".join(map(str, observation.shape))
     kind = {"mlp": "numbers", "board": "planes"}.get(network, "pixels")
-    count = f"{weights / 1000:,.0f}k" if weights >= 1000 else str(weights)
-    return f"{network} ({seen} {kind}), {count} weights"
+    count = f"{sum(weights) / 1000:,.0f}k" if sum(weights) >= 1000 else str(sum(weights))
+    each = f" in each of {members} members" if members > 1 else ""
+    return f"{network} ({seen} {kind}), {count} weights{each}"

@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from epomdp import console, problems, results, tracking
 from epomdp import train as training
-from epomdp.agents import registry
+from epomdp.agents import networks, registry
 from epomdp.errors import BadInput
 
 
@@ -37,7 +39,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         path = Path(arguments.out or f"runs/{name}-{arguments.agent}-{arguments.seed or 0}")
     options: dict[str, Any] = {"checkpoint_seconds": arguments.checkpoint_seconds}
     with tracking.tensorboard(path, arguments.track) as tracker, console.training_bar(str(path)) as advance:
-        options |= {"tracker": tracker, "on_progress": advance}
+        options |= {"tracker": tracker, "on_progress": advance, "on_start": _show_network}
         try:
             if arguments.resume:
                 training.resume(path, **options)
@@ -48,6 +50,13 @@ def run_train(arguments: argparse.Namespace) -> None:
             mend = f"continue with: epomdp train --resume {path}" if started else "nothing has been written"
             raise KeyboardInterrupt(f"interrupted; {mend}") from None
     print(path)
+
+
+def _show_network(setup: training.Setup) -> None:
+    agent = setup.agent
+    params = jax.eval_shape(lambda: agent.params(agent.init(jax.random.key(0))))
+    described = networks.describe(agent.network, setup.problem.env.observation, params)
+    console.error_console.print(f"network: {described}", markup=False, highlight=False, soft_wrap=True)
 
 
 ENVIRONMENT_OPTIONS = (
