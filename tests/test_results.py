@@ -57,7 +57,9 @@ def test_files_of_the_first_format_are_read_and_newer_ones_refused(run):
 
 def test_failures_of_several_runs_are_taken_together():
     def episodes(solved, *records):
-        return Episodes(*(np.array(x)[:, None] for x in (np.zeros(len(solved)), records[0], solved, *records[1:])))
+        return Episodes(
+            *(np.array(x)[:, None] for x in (np.zeros(len(solved)), records[0], solved, *records[1:]))
+        )
 
     # Nothing new from step 5 of 10 on is a loop, nothing new from step 6 on is none.
     one = episodes([True, False, False], [5, 10, 10], [4, 5, 4], [-1, 3, -1], [0, 4, 5])

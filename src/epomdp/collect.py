@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from epomdp.agents.base import Agent
 from epomdp.envs.base import Environment, Transition
 
-
 FEWEST_RESETS, RESET_SHARE = 4, 16
 """Resets made at once: a sixteenth of the environments, but four at least."""
 

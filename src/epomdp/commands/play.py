@@ -119,6 +119,7 @@ def guessing_game(problem: problems.Problem) -> Game:
     names = problem.label_names or ()
     if len(names) > 10:
         raise BadInput(f"play: guess has {len(names)} labels, more than digit keys; play it with ten at most")
+    assert problem.contexts is not None and isinstance(problem.env, Environment)
     contexts: ContextSet = problem.contexts
 
     def level(number: int) -> tuple[Any, str]:

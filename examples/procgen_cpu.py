@@ -1,0 +1,136 @@
+"""PPO and LEEP on real Procgen, as far as a CPU comes: a small network and few steps, equal for both.
+
+    python examples/procgen_cpu.py --out procgen-runs --data procgen_cpu.json --picture procgen_cpu.png
+
+200 training levels, as in the published protocol, and the next 200 for testing; seed k differs in weights, resamples
+and luck. The published protocol has 25 million steps and a larger network: these runs show that learning works, not
+what it comes to. Stopped runs go on where they were when the command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from study import EPISODES, Arm, curves, evaluations, finish
+
+GAMES = ("bigfish", "dodgeball")
+SHOWN = {"ppo": ("sampled", "greedy"), "leep": ("linked", "greedy")}
+COLOURS = {"ppo": "#2a78d6", "leep": "#c8375b"}
+
+SETTING = {"network": "small", "num_envs": 32, "num_steps": 64}
+"""Small rollouts, so that so few steps are a few hundred updates; all else is the protocol's. Not tuned."""
+
+
+def arm(game: str, agent: str, steps: int) -> Arm:
+    """One agent in one game."""
+    settings = {"steps": steps, "evaluations": 5, "train_contexts": 200, "test_contexts": 200}
+    return Arm(agent, f"procgen:{game}", agent, settings | {"agent_options": SETTING}, SHOWN[agent])
+
+
+def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
+    """Scores of every policy and of uniform random play, LEEP against PPO, and the learning curves."""
+    from epomdp import problems, results, statistics
+    from epomdp import train as training
+    from epomdp.agents import policies
+    from epomdp.evaluate import evaluate
+
+    played = {name: evaluations(root, arm, seeds) for name, arm in made.items()}
+    scores = {
+        f"{name} {policy}": results.scores(runs, policy)
+        for name, runs in played.items()
+        for policy in SHOWN[name]
+    }
+    env = problems.make(f"procgen:{game}", problems.entry(f"procgen:{game}").options).env
+    uniform = policies.sampled(policies.uniform(env.num_actions), "")
+    _, setup, _ = training.load(made["ppo"].folder(root, 0))
+    for split in ("train", "test"):
+        part = getattr(setup.parts, split)
+        random = evaluate(env, uniform, (), part, episodes=EPISODES, seed=0)
+        found = statistics.summarise([random.returns], [random.solved.astype(float)], ids=[list(part.ids)])
+        scores.setdefault("random sampled", {})[split] = found.to_json()
+    answers = {}
+    for question, pair in {
+        "LEEP against PPO, both sampled": ("linked", "sampled"),
+        "LEEP against PPO, both greedy": ("greedy", "greedy"),
+    }.items():
+        sides = [
+            [(e.ids["test"], e.episodes[policy]["test"].returns) for e in played[name]]
+            for name, policy in zip(("leep", "ppo"), pair, strict=True)
+        ]
+        returns = [[values for _, values in side] for side in sides]
+        ids = tuple([names for names, _ in side] for side in sides)
+        answers[question] = statistics.difference(*returns, ids=(ids[0], ids[1])).to_json()
+    found = {name: curves(root, arm, seeds) for name, arm in made.items()}
+    return {"seeds": seeds, "scores": scores, "answers": answers, "curves": found}
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """A panel a game: learning curves on training (dotted) and test levels, with random play."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(report), figsize=(5.5 * len(report), 3.6), squeeze=False)
+    for (game, found), axis in zip(report.items(), axes[0], strict=True):
+        for name, curve in found["curves"].items():
+            steps = np.asarray(curve["steps"]).mean(0)
+            for split, style in (("train", ":"), ("test", "-")):
+                values = np.asarray(curve[split])
+                error = values.std(0, ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
+                label = name if split == "test" else None
+                axis.plot(steps, values.mean(0), style, color=COLOURS[name], label=label)
+                axis.fill_between(
+                    steps,
+                    values.mean(0) - error,
+                    values.mean(0) + error,
+                    color=COLOURS[name],
+                    alpha=0.15,
+                    lw=0,
+                )
+        axis.axhline(found["scores"]["random sampled"]["test"]["mean"], color="#9aa0a6", lw=0.8, ls="--")
+        axis.set_title(f"procgen:{game}, {found['seeds']} seeds")
+        axis.set_xlabel("environment steps, all members")
+    axes[0][0].set_ylabel("mean return: test, dotted: training")
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("procgen-runs"), help="folder of the runs")
+    parser.add_argument("--games", nargs="+", default=list(GAMES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=500_000, help="of every run, over all members")
+    parser.add_argument("--data", type=Path, default=Path("procgen_cpu.json"))
+    parser.add_argument("--picture", type=Path, default=Path("procgen_cpu.png"))
+    options = parser.parse_args()
+    from epomdp import files
+
+    made = {game: {name: arm(game, name, options.steps) for name in SHOWN} for game in options.games}
+    # Seed by seed, so that all games have their first pair early.
+    for seed in range(1, options.seeds + 1):
+        finish(options.out, {arm: seed for arms in made.values() for arm in arms.values()})
+    report = {game: summarise(options.out, game, arms, options.seeds) for game, arms in made.items()}
+    files.write_json(options.data, report)
+    draw(report, options.picture)
+    for game, found in report.items():
+        print(f"\nprocgen:{game}, {found['seeds']} seeds")
+        for name, score in found["scores"].items():
+            test, train = (score[split]["mean"] for split in ("test", "train"))
+            low, high = score["test"]["interval"]
+            print(f"  {name:16} test {test:6.2f} [{low:.2f}, {high:.2f}]  train {train:6.2f}")
+        for question, answer in found["answers"].items():
+            low, high = answer["interval"]
+            print(f"  {question:32} {answer['mean']:+.2f} [{low:+.2f}, {high:+.2f}]")
+
+
+if __name__ == "__main__":
+    main()
