@@ -7,8 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from epomdp import cli, demo
-from epomdp import train as training
+from epomdp import cli, demo, drivers
 from epomdp.exact import guessing
 
 
@@ -47,7 +46,7 @@ def test_references_are_ordered_and_uniform_play_meets_its_closed_form(small):
 
 def test_a_second_demo_uses_what_is_there(small, monkeypatch):
     folder, report = small
-    monkeypatch.setattr(training, "_iterate", None)
+    monkeypatch.setattr(drivers, "_iterate", None)
     assert demo.run(folder, seeds=2, steps=2048) == report
 
 

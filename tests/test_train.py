@@ -117,6 +117,7 @@ def test_resuming_a_finished_run_changes_nothing(finished):
 def test_steps_are_counted_per_member_and_in_total(finished):
     ppo, leep = finished["ppo"].config, finished["leep"].config
     assert ppo["total_steps"] == ppo["steps_per_member"] == 6 * 32
+    assert ppo["max_episode_steps"] == ppo["env_options"]["max_episode_steps"]
     assert leep["total_steps"] == 4 * leep["steps_per_member"] == 4 * 6 * 32
     assert [row["steps"] for row in finished["leep"].metrics()] == [128 * (i + 1) for i in range(6)]
 

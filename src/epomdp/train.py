@@ -165,6 +165,7 @@ def train(
     accounting = {
         "network": agent.network,
         "strategy": agent.strategy,
+        "max_episode_steps": setup.problem.env.max_episode_steps,
         "updates": updates,
         "total_steps": updates * agent.steps_per_update,
         "steps_per_member": updates * agent.steps_per_update // agent.members,
