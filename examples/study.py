@@ -151,7 +151,8 @@ def curves(root: Path, arm: Arm, seeds: int) -> dict[str, list[list[float]]]:
         points = [row for row in map(json.loads, lines) if "test_return" in row]
         found["steps"].append([row["steps"] for row in points])
         for split in ("train", "validation", "test"):
-            found[split].append([row[f"{split}_return"] for row in points])
+            key = f"{split}_return"  # there may be no validation contexts
+            found[split].append([row[key] for row in points if key in row])
     return found
 
 
