@@ -1,5 +1,6 @@
 """Pages in headless Chromium, for every test that opens one; host environments, for every test that steps one."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -8,10 +9,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import jax
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
+
+
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 15_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forget compiled programs when a process has many: each takes a dozen of Linux's 65,530 maps of memory, and
+    XLA dies of a segmentation fault when there are no more."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
