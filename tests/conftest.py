@@ -15,7 +15,6 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 
-
 MAPS = Path("/proc/self/maps")
 MANY_MAPS = 15_000
 
