@@ -219,10 +219,14 @@ def load(path: str | Path) -> tuple[Run, Setup, Settings]:
 
 def restore(run: Run, setup: Setup, settings: Settings) -> Checkpoint:
     """The newest good checkpoint, or the start of the run where there is none."""
-    initial = _driver(setup).initial
+    with closing(_driver(setup)) as driver:
+        return _newest(run, driver, settings)
+
+
+def _newest(run: Run, driver: Driver, settings: Settings) -> Checkpoint:
     key = jax.random.fold_in(jax.random.key(settings.seed), 2**31)
-    found = run.load(jax.eval_shape(initial, key))
-    return found or Checkpoint(initial(key), 0, 0)
+    found = run.load(jax.eval_shape(driver.initial, key))
+    return found or Checkpoint(driver.initial(key), 0, 0)
 
 
 def _driver(setup: Setup) -> Driver:
@@ -244,16 +248,16 @@ def _go_on(
         on_start(setup)
     _warn_of_leaks(setup.parts)
     run.tidy()
-    loop, update, steps = restore(run, setup, settings)
-    run.rewind(update, steps)
-    if update < updates:
-        # What was evaluated is no longer the newest.
-        (run.path / "evaluation.json").unlink(missing_ok=True)
     key = jax.random.key(settings.seed)
     due = _evaluation_points(updates, settings.evaluations)
-    started, saved = time.monotonic(), time.monotonic()
     curve = {"train_return": math.nan, "validation_return": math.nan}
     with closing(_driver(setup)) as driver, _deferred_interrupt() as interrupted:
+        loop, update, steps = _newest(run, driver, settings)
+        run.rewind(update, steps)
+        if update < updates:
+            # What was evaluated is no longer the newest.
+            (run.path / "evaluation.json").unlink(missing_ok=True)
+        started, saved = time.monotonic(), time.monotonic()
         while update < updates:
             loop, metrics = driver.iterate(loop, jax.random.fold_in(key, update))
             update, steps = update + 1, steps + agent.steps_per_update

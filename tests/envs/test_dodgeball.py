@@ -182,7 +182,8 @@ def test_the_board_shows_the_state():
     picture = np.asarray(GAME.picture(state))
     names = {tuple(p): GAME.tiles[picture[tuple(p)]].name for p in np.argwhere(picture[1:-1, 1:-1]) + 1}
     things = {(4, 4): "lava", (9, 9): "closed exit", (5, 5): "you, facing left", (2, 7): "enemy"}
-    assert names == things | {(8, 3): "enemy", (3, 3): "an enemy's ball", (6, 8): "an enemy's ball"}
+    balls = {(3, 3): "an enemy's ball, flying up", (6, 8): "an enemy's ball, flying left"}
+    assert names == things | {(8, 3): "enemy"} | balls
 
 
 def test_views_show_the_same_and_themes_mean_nothing(pool, step):

@@ -11,6 +11,7 @@ from rich.console import Console
 from epomdp.envs import render
 from epomdp.envs.bigfish import Bigfish
 from epomdp.envs.boards import Tile, levels
+from epomdp.envs.dodgeball import Dodgeball
 from epomdp.envs.maze import Maze
 
 TILES = (
@@ -57,19 +58,24 @@ def test_two_kinds_of_one_colour_look_different():
 
 
 def test_headings_are_seen_without_colours():
-    tiles = (TILES[0], *(Tile(f"fish to {way}", "a", "#e34948", way) for way in "<>"))
-    assert render.text(tiles, [[1, 2, 0]]).plain == "<aa>  "
-    left, right = render.frames(tiles, [[[1]], [[2]]], 32)
-    red = [(frame == rgb(3)).all(axis=-1) for frame in (left, right)]
-    # The nose reaches further out on the side of the heading.
-    assert red[0][:, :2].any() and not red[0][:, -2:].any()
-    np.testing.assert_array_equal(red[0][:, :3], red[1][:, :-4:-1])
-    noses = [re.findall(r'<polygon points="([\d.]+),', render.svg(tiles, [[k]])) for k in (1, 2)]
-    assert noses == [["0"], ["1"]]
+    ways = "<>^v"
+    tiles = (TILES[0], *(Tile(f"ball {way}", "a", "#e34948", way) for way in ways))
+    assert render.text(tiles, [[1, 2, 3, 4, 0]]).plain == "<aa>a^av  "
+    pure = [
+        (frame == rgb(3)).all(axis=-1) for frame in render.frames(tiles, [[[k]] for k in range(1, 5)], 32)
+    ]
+    # Turned to the right alike; the nose reaches further out on the side of the heading.
+    turned = [np.flip(pure[0], 1), pure[1], np.rot90(pure[2], -1), np.rot90(pure[3])]
+    for red in turned:
+        assert red[:, -2:].any() and not red[:, :2].any()
+        assert (red != turned[0])[:, -4:].sum() <= 4
+    noses = [re.findall(r'<polygon points="([\d.,]+) ', render.svg(tiles, [[k]])) for k in range(1, 5)]
+    assert noses == [["0,0.5"], ["1,0.5"], ["0.5,0"], ["0.5,1"]]
 
 
-def test_every_tile_of_bigfish_is_written_in_its_own_way():
-    tiles = Bigfish.tiles
+@pytest.mark.parametrize("game", (Bigfish, Dodgeball))
+def test_every_tile_is_written_in_its_own_way(game):
+    tiles = game.tiles
     written = render.text(tiles, np.arange(len(tiles))[None]).plain
     assert len({written[i : i + 2] for i in range(0, len(written), 2)}) == len(tiles)
 

@@ -35,7 +35,7 @@ _LARGEST = 63  # a board's side; positions are int8
 class Tile(NamedTuple):
     """How one thing on the board is drawn: its name, one character, and a colour "#rrggbb".
 
-    heading: "<" or ">" for a thing that points to the left or to the right.
+    heading: "<", ">", "^" or "v" for a thing that points to the left, to the right, up or down.
     """
 
     name: str

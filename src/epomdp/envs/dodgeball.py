@@ -78,8 +78,11 @@ class Dodgeball(MovingGame):
             for name, glyph in zip(boards.MOVES, "^v<>", strict=False)
         ),
         Tile("enemy", "E", "#6b2a86"),
-        Tile("your ball", "o", "#58a6ff"),
-        Tile("an enemy's ball", "*", "#e0218a"),
+        *(
+            Tile(f"{whose} ball, flying {name}", glyph, colour, heading)
+            for whose, glyph, colour in (("your", "o", "#58a6ff"), ("an enemy's", "*", "#e0218a"))
+            for name, heading in zip(boards.MOVES, "^v<>", strict=False)
+        ),
     )
 
     def __init__(
@@ -248,8 +251,9 @@ class Dodgeball(MovingGame):
         board = state.context["lava"].ravel()
         board = jnp.where(squares == state.context["exit"], jnp.where(_all_gone(state), 3, 2), board)
         board = jnp.where((squares[:, None] == state.enemies).any(1), 8, board)
-        board = jnp.where(squares == state.balls[-1], 9, board)
-        board = jnp.where((squares[:, None] == state.balls[:-1]).any(1), 10, board)
+        board = jnp.where(squares == state.balls[-1], 9 + state.headings[-1], board)
+        for ball, heading in zip(state.balls[:-1], state.headings[:-1], strict=True):
+            board = jnp.where(squares == ball, 13 + heading, board)
         board = jnp.where(squares == state.square, 4 + state.facing, board)
         return board.reshape(self.size, self.size).astype(jnp.int8)
 

@@ -3,7 +3,7 @@
 A picture is (H, W) indices into an environment's `tiles`, as its `picture(state)` gives; a film is (T, H, W) of them.
 Each kind of thing has a shape and, where it is a letter or an arrow, its glyph, besides its colour: a key and a lock
 of one colour, or two colours that a reader cannot tell apart, remain different. A picture shows what is where, not
-all that agents see: not when a fish or an enemy will move, nor where a ball flies.
+all that agents see: not when a fish or an enemy will move.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from epomdp.envs.boards import BoardGame, Tile
 Tiles = Sequence[Tile]
 _INSET = 0.1
 _POINTS = {"diamond": ((0.5, 0.05), (0.95, 0.5), (0.5, 0.95), (0.05, 0.5))}
-_NOSES = {"<": ((0, 0.5), (0.16, 0.32), (0.16, 0.68)), ">": ((1, 0.5), (0.84, 0.32), (0.84, 0.68))}
+_NOSES = {
+    "<": ((0, 0.5), (0.3, 0.15), (0.3, 0.85)),
+    ">": ((1, 0.5), (0.7, 0.15), (0.7, 0.85)),
+    "^": ((0.5, 0), (0.15, 0.3), (0.85, 0.3)),
+    "v": ((0.5, 1), (0.15, 0.7), (0.85, 0.7)),
+}
 _SUPERSAMPLING = 4
 _LEGIBLE = 9  # pixels along a square's side from which a glyph can be read
 
@@ -239,7 +244,7 @@ def _document(shape: tuple[int, ...], body: str, cell: int, title: str) -> str:
 def text(tiles: Tiles, board: npt.ArrayLike) -> Text:
     """A picture for a terminal, two columns a square; glyphs tell things apart where there are no colours.
 
-    What points somewhere is written with its heading: "<a" or "a>".
+    What points somewhere is written with its heading: "<a", "a>", "a^" or "av".
     """
     drawn = Text()
     for y, row in enumerate(np.asarray(board)):
