@@ -3,9 +3,9 @@
     pip install rejax && python benchmarks/ppo_rejax.py --json ppo_rejax.json
 
 Same environments, batch, minibatches and epochs, in one process and in turns; compilation is left out. rejax has an
-actor and a critic with a torso each, where ours share one, so that it does up to twice the arithmetic. Both run with
-the fully connected torso (2 x 128), which is rejax's own, and with the board network; rejax's is of flax's
-convolutions. Activations are ReLU.
+actor and a critic with a torso each, where ours share one: the last column divides that out, as the ratio of the
+operations a step of each. Both run with the fully connected torso (2 x 128), which is rejax's own, and with the board
+network; rejax's is of flax's convolutions. Activations are ReLU.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
+import arithmetic
 import jax
 import jax.numpy as jnp
 import timing
@@ -124,36 +125,45 @@ class Theirs:
             self._state = jax.block_until_ready(self._update(self._state))
 
 
+def their_operations(config: ppo.Config, env) -> float:
+    """Operations of rejax's PPO for each environment step: both networks are asked at every step and learn apart."""
+    actor, critic = (arithmetic.layers(config, env, outputs) for outputs in (env.num_actions, 1))
+    acting = sum(actor) + sum(critic) * (1 + 1 / config.num_steps)
+    return acting + arithmetic.learning(actor, config) + arithmetic.learning(critic, config)
+
+
 def measure(rounds: int, updates: int) -> dict:
-    going = {}
+    going, more = {}, {}
     for network in ("mlp", "board"):
         config = ppo.Config(
             network=network, channels=networks.CHANNELS["board"], hidden=networks.HIDDEN["mlp"]
         )
         ours = timing.Trainer("ppo", {"network": network}, "maze")
         theirs = Theirs(config, ours)
+        more[network] = their_operations(config, ours.env) / sum(arithmetic.ppo_step(config, ours.env))
         going[f"epomdp, {network}"] = lambda t=ours: t.run(updates)
         going[f"rejax, {network}"] = lambda t=theirs: t.run(updates)
     seconds = timing.alternate(going, rounds)
     steps = updates * ours.agent.steps_per_update
     speed = {name: steps / values for name, values in seconds.items()}
+    times = {name: speed[f"epomdp, {name}"] / speed[f"rejax, {name}"] for name in more}
     return {
         "machine": timing.machine(),
         "steps_per_second": speed,
-        "times": {n: speed[f"epomdp, {n}"] / speed[f"rejax, {n}"] for n in ("mlp", "board")},
+        "times": times,
+        "their_operations_over_ours": more,
+        "times_at_equal_operations": {name: times[name] / more[name] for name in more},
     }
 
 
 def table(report: dict) -> str:
-    rows = [
-        [
-            name,
-            timing.middle(speed, 0),
-            timing.middle(report["times"][name.split(", ")[1]]) if "epomdp" in name else "",
-        ]
-        for name, speed in report["steps_per_second"].items()
-    ]
-    return timing.markdown(["PPO, network", "steps/s", "times rejax"], rows)
+    rows = []
+    for name, speed in report["steps_per_second"].items():
+        whose, network = name.split(", ")
+        ratios = [report[kind][network] for kind in ("times", "times_at_equal_operations")]
+        shown = [timing.middle(ratio) if whose == "epomdp" else "" for ratio in ratios]
+        rows.append([name, timing.middle(speed, 0), *shown])
+    return timing.markdown(["PPO, network", "steps/s", "times rejax", "at equal operations"], rows)
 
 
 def main() -> None:

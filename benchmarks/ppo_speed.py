@@ -12,19 +12,18 @@ once, the cheapest there is, so that only the algorithms differ.
 The floor is the time that the arithmetic alone takes: the operations of acting and learning over the rate of matrix
 products, measured in the same rounds. Rates depend on the shapes, so there are two: the rates at the network's own
 shapes (acting: N x 128 x 128; learning: minibatch x 128 x 128), where XLA uses one core, and the peak
-(2048 x 2048 x 2048), where it uses all. A convolution counts as the product
-of its patches with its weights.
+(2048 x 2048 x 2048), where it uses all.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import math
 import time
 from pathlib import Path
 
+import arithmetic
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,30 +36,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from epomdp.agents import networks, ppo
-from epomdp.envs.base import Environment
 from epomdp.envs.to_gymnasium import GymnasiumEnv, GymnasiumVectorEnv
 
 PRODUCTS = 400
 PEAK = 2048
-
-
-def operations(config: ppo.Config, env: Environment) -> tuple[float, float]:
-    """Floating-point operations of matrix products per environment step: acting, and learning.
-
-    Acting asks the network once a step, and for the values at rollout ends and truncations. Learning goes forward
-    once and backward twice (weights, inputs) in every epoch, but nothing needs the gradient of the observation.
-    """
-    layers, size = [], math.prod(env.observation.shape)
-    if networks.choose(config.network, env.observation, config.channels) == "board":
-        sides = np.array(env.observation.shape[:2])
-        for i, (a, b) in enumerate(itertools.pairwise((env.observation.shape[-1], *config.channels))):
-            sides = (sides - 2) if i else (sides - 1) // 2
-            size = b * int(sides.prod())
-            layers.append(2.0 * 9 * a * size)
-    layers += [2.0 * a * b for a, b in itertools.pairwise((size, *config.hidden, env.num_actions + 1))]
-    asked = min(config.num_steps, config.num_steps // env.max_episode_steps + 1) + 1
-    acting = sum(layers) * (1 + asked / config.num_steps)
-    return acting, config.update_epochs * (3 * sum(layers) - layers[0])
 
 
 @jax.jit
@@ -125,7 +104,7 @@ def measure(env: str, rounds: int, updates: int, theirs: int) -> dict:
     )
     speed = {name: theirs * steps / seconds[name] for name in models}
     mine = updates * steps / seconds["epomdp"]
-    acting, learning = operations(config, ours.env)
+    acting, learning = arithmetic.ppo_step(config, ours.env)
     rates = {
         "acting": 2.0 * config.num_envs * width**2 * PRODUCTS / seconds["acting"],
         "learning": 2.0 * minibatch * width**2 * PRODUCTS / seconds["learning"],

@@ -128,6 +128,25 @@ class BoardTorso(BaseFeaturesExtractor):
         return self.layers(self._planes_first(observations))
 
 
+def keywords(config: ppo.Config) -> dict[str, Any]:
+    """Our PPO's settings as stable-baselines3 calls them."""
+    return {
+        "n_steps": config.num_steps,
+        "batch_size": config.num_envs * config.num_steps // config.num_minibatches,
+        "n_epochs": config.update_epochs,
+        "learning_rate": config.learning_rate,
+        "gamma": config.gamma,
+        "gae_lambda": config.gae_lambda,
+        "clip_range": config.clip_coef,
+        "clip_range_vf": config.clip_coef,
+        "ent_coef": config.ent_coef,
+        "vf_coef": config.vf_coef,
+        "max_grad_norm": config.max_grad_norm,
+        "device": "cpu",
+        "seed": 0,
+    }
+
+
 def make(env: VecEnv, config: ppo.Config, board: bool = False) -> PPO:
     """PPO as `epomdp.agents.ppo` has it: one torso, a linear actor and a linear critic on top."""
     torso: dict[str, Any] = {"hidden": config.hidden} | ({"channels": config.channels} if board else {})
@@ -140,17 +159,5 @@ def make(env: VecEnv, config: ppo.Config, board: bool = False) -> PPO:
             "net_arch": [],
             "normalize_images": False,
         },
-        n_steps=config.num_steps,
-        batch_size=config.num_envs * config.num_steps // config.num_minibatches,
-        n_epochs=config.update_epochs,
-        learning_rate=config.learning_rate,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        clip_range=config.clip_coef,
-        clip_range_vf=config.clip_coef,
-        ent_coef=config.ent_coef,
-        vf_coef=config.vf_coef,
-        max_grad_norm=config.max_grad_norm,
-        device="cpu",
-        seed=0,
+        **keywords(config),
     )

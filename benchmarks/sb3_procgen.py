@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import sb3_guess
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
@@ -84,17 +85,5 @@ def make(task: str, config: ppo.Config, levels: int, threads: int) -> PPO:
         "CnnPolicy",
         env,
         policy_kwargs={"features_extractor_class": Small, "net_arch": []},
-        n_steps=config.num_steps,
-        batch_size=config.num_envs * config.num_steps // config.num_minibatches,
-        n_epochs=config.update_epochs,
-        learning_rate=config.learning_rate,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        clip_range=config.clip_coef,
-        clip_range_vf=config.clip_coef,
-        ent_coef=config.ent_coef,
-        vf_coef=config.vf_coef,
-        max_grad_norm=config.max_grad_norm,
-        device="cpu",
-        seed=0,
+        **sb3_guess.keywords(config),
     )

@@ -8,12 +8,11 @@ Stopped runs go on where they were when the command is given again.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study import Arm, evaluations, finish
+from study import Arm, command_line, evaluations, finish, panels, save
 
 GAMES = ("maze", "heist", "bigfish", "dodgeball")
 POLICIES = ("sampled", "greedy")
@@ -39,12 +38,7 @@ def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str,
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """A panel a game."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(report), figsize=(3.4 * len(report), 3.2), squeeze=False)
+    figure, axes = panels(1, len(report), 3.4, 3.2)
     for (game, found), axis in zip(report.items(), axes[0], strict=True):
         levels = [int(n) for n in found]
         for split, colour in (("train", "#9aa0a6"), ("test", "#2a78d6")):
@@ -57,21 +51,14 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("training levels")
     axes[0][0].set_ylabel("PPO's mean return")
     axes[0][0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("difficulty-runs"), help="folder of the runs")
+    parser = command_line(__doc__, "difficulty-runs", "difficulty.json", "difficulty.png")
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
-    parser.add_argument("--data", type=Path, default=Path("difficulty.json"))
-    parser.add_argument("--picture", type=Path, default=Path("difficulty.png"))
     options = parser.parse_args()
     from epomdp import files
 

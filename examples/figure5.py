@@ -9,13 +9,24 @@ arm. Stopped runs go on where they were when the command is given again.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study import EPISODES, Arm, bracketed, curves, evaluations, finish, over_seeds
+from study import (
+    EPISODES,
+    Arm,
+    bracketed,
+    command_line,
+    curves,
+    draw_curves,
+    evaluations,
+    finish,
+    over_seeds,
+    panels,
+    save,
+)
 
 GAMES = ("maze", "heist", "bigfish", "dodgeball")
 MEMBERS = 4
@@ -164,24 +175,9 @@ def paired(first: list[float], second: list[float]) -> dict[str, Any]:
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """A row a game: learning curves on test and training levels, and final test returns with intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(len(report), 2, figsize=(11, 3.2 * len(report)), squeeze=False)
+    figure, axes = panels(len(report), 2, 5.5, 3.2)
     for (game, found), (left, right) in zip(report.items(), axes, strict=True):
-        for arm, curve in found["curves"].items():
-            steps = np.asarray(curve["steps"]).mean(0)
-            for split, style in (("train", ":"), ("test", "-")):
-                values = np.asarray(curve[split])
-                mean, error = (
-                    values.mean(0),
-                    values.std(0, ddof=min(1, len(values) - 1)) / np.sqrt(len(values)),
-                )
-                left.plot(steps, mean, style, color=COLOURS[arm], label=arm if split == "test" else None)
-                if split == "test":
-                    left.fill_between(steps, mean - error, mean + error, color=COLOURS[arm], alpha=0.15, lw=0)
+        draw_curves(left, found["curves"], COLOURS)
         left.axhline(found["scores"]["random sampled"]["test"]["mean"], color="#9aa0a6", lw=0.8, ls="--")
         left.set_title(
             f"{game}: test levels (training levels dotted), {found['seeds']} seeds\n"
@@ -199,9 +195,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         right.set_yticks(range(len(names)), names, fontsize=7)
         right.set_title("final test return, 95 % interval over seeds and levels", fontsize=9)
     axes[0][0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path)
 
 
 def show(report: dict[str, Any]) -> None:
@@ -221,17 +215,12 @@ def show(report: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("figure5-runs"), help="folder of the runs")
+    parser = command_line(__doc__, "figure5-runs", "figure5.json", "figure5.png")
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
     parser.add_argument("--arms", nargs="+", choices=list(SHOWN), default=list(SHOWN))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--maze-seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
-    parser.add_argument("--data", type=Path, default=Path("figure5.json"))
-    parser.add_argument("--picture", type=Path, default=Path("figure5.png"))
     options = parser.parse_args()
     from epomdp import files
 

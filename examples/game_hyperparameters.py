@@ -21,11 +21,12 @@ GAMES = ("maze", "heist", "bigfish", "dodgeball")
 CHOICES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ppo": ("ppo", {}, {}),
     "ppo, board as it lies": ("ppo", {}, {"view": "board"}),
-    "ppo, learning rate 5e-4": ("ppo", {"learning_rate": 5e-4}, {}),
-    "ppo, entropy .03": ("ppo", {"ent_coef": 0.03}, {}),
+    "ppo, entropy .05": ("ppo", {"ent_coef": 0.05}, {}),
+    "leep, alpha 0": ("unlinked", {}, {}),
     "leep, alpha .1": ("leep", {"alpha": 0.1}, {}),
-    "leep, alpha .3": ("leep", {"alpha": 0.3}, {}),
     "leep, alpha 1": ("leep", {"alpha": 1.0}, {}),
+    "leep, alpha 10": ("leep", {"alpha": 10.0}, {}),
+    "leep, board as it lies": ("leep", {}, {"view": "board"}),
 }
 
 

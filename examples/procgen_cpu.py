@@ -9,12 +9,10 @@ what it comes to. Stopped runs go on where they were when the command is given a
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from study import EPISODES, Arm, curves, evaluations, finish
+from study import EPISODES, Arm, command_line, curves, draw_curves, evaluations, finish, panels, save
 
 GAMES = ("bigfish", "dodgeball")
 SHOWN = {"ppo": ("sampled", "greedy"), "leep": ("linked", "greedy")}
@@ -69,48 +67,22 @@ def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[s
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """A panel a game: learning curves on training (dotted) and test levels, with random play."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(report), figsize=(5.5 * len(report), 3.6), squeeze=False)
+    figure, axes = panels(1, len(report), 5.5, 3.6)
     for (game, found), axis in zip(report.items(), axes[0], strict=True):
-        for name, curve in found["curves"].items():
-            steps = np.asarray(curve["steps"]).mean(0)
-            for split, style in (("train", ":"), ("test", "-")):
-                values = np.asarray(curve[split])
-                error = values.std(0, ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
-                label = name if split == "test" else None
-                axis.plot(steps, values.mean(0), style, color=COLOURS[name], label=label)
-                axis.fill_between(
-                    steps,
-                    values.mean(0) - error,
-                    values.mean(0) + error,
-                    color=COLOURS[name],
-                    alpha=0.15,
-                    lw=0,
-                )
+        draw_curves(axis, found["curves"], COLOURS)
         axis.axhline(found["scores"]["random sampled"]["test"]["mean"], color="#9aa0a6", lw=0.8, ls="--")
         axis.set_title(f"procgen:{game}, {found['seeds']} seeds")
         axis.set_xlabel("environment steps, all members")
     axes[0][0].set_ylabel("mean return: test, dotted: training")
     axes[0][0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("procgen-runs"), help="folder of the runs")
+    parser = command_line(__doc__, "procgen-runs", "procgen_cpu.json", "procgen_cpu.png")
     parser.add_argument("--games", nargs="+", default=list(GAMES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500_000, help="of every run, over all members")
-    parser.add_argument("--data", type=Path, default=Path("procgen_cpu.json"))
-    parser.add_argument("--picture", type=Path, default=Path("procgen_cpu.png"))
     options = parser.parse_args()
     from epomdp import files
 

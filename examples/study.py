@@ -7,6 +7,7 @@ A shared part of the figures' programs. By hand, it finishes the runs of one arm
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import queue
@@ -22,6 +23,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from epomdp.errors import EpomdpError
     from epomdp.train import Settings
 
@@ -166,6 +171,46 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
         half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
         interval = [mean - half, mean + half]
     return {"mean": mean, "interval": interval, "over": "seeds"}
+
+
+def command_line(about: str | None, out: str, data: str, picture: str) -> argparse.ArgumentParser:
+    """What every study's command has: the folder of its runs, its data file and its picture."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder of the runs")
+    parser.add_argument("--data", type=Path, default=Path(data))
+    parser.add_argument("--picture", type=Path, default=Path(picture))
+    return parser
+
+
+def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, npt.NDArray[Any]]:
+    """A figure of so many axes (rows, columns), each of this size in inches, that needs no screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a picture and forget it."""
+    import matplotlib.pyplot as plt
+
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def draw_curves(axis: Axes, found: dict[str, dict[str, Any]], colours: dict[str, str]) -> None:
+    """Each arm's learning curves on test and training (dotted) levels: mean +- one standard error over seeds."""
+    for arm, curve in found.items():
+        steps = np.asarray(curve["steps"]).mean(0)
+        for split, style in (("train", ":"), ("test", "-")):
+            values = np.asarray(curve[split])
+            mean, error = values.mean(0), values.std(0, ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
+            axis.plot(steps, mean, style, color=colours[arm], label=arm if split == "test" else None)
+            if split == "test":
+                axis.fill_between(steps, mean - error, mean + error, color=colours[arm], alpha=0.15, lw=0)
 
 
 def shown(value: float | None, form: str) -> str:
