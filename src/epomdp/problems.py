@@ -14,7 +14,15 @@ from epomdp.envs.bigfish import Bigfish
 from epomdp.envs.boards import BoardGame, levels
 from epomdp.envs.dodgeball import Dodgeball
 from epomdp.envs.guess import Guess
-from epomdp.envs.gymnasium import SEEDS, GymnasiumEnvironment, Keywords, Make, by_seed
+from epomdp.envs.gymnasium import (
+    SEEDS,
+    GymnasiumEnvironment,
+    Keywords,
+    Make,
+    by_seed,
+    check_contexts,
+    name_of,
+)
 from epomdp.envs.gymnasium_contexts import Content
 from epomdp.envs.gymnasium_contexts import split as split_gymnasium
 from epomdp.envs.heist import Heist
@@ -212,12 +220,16 @@ def from_gymnasium(
         make: its class, a function that makes one, or an id.
         contexts: a sequence of whatever fixes one environment of the family; by default the seeds 0, 1, 2, ...
         reset: from a context to the keywords of `Env.reset`: {"seed": ..., "options": {...}}. By default a whole
-            number is the seed, and other contexts have the seed 0.
+            number is the seed, and other contexts need `reset` or `arguments`.
         arguments: from a context to the keywords of `make`, where it is the environment's making that differs.
         content: (environment, first observation) -> what tells contexts apart, so that copies are found; see
             `epomdp.envs.gymnasium_contexts.split`.
         max_episode_steps, step_seconds, name: as in `epomdp.envs.gymnasium.GymnasiumEnvironment`.
+
+    Raises:
+        BadInput: contexts that decide nothing.
     """
+    check_contexts(name or name_of(make), contexts, reset is by_seed and arguments is None)
 
     def make_gymnasium(**options: Any) -> Problem:
         env = GymnasiumEnvironment(

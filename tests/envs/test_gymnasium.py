@@ -144,12 +144,13 @@ def test_limits_are_ours_the_registrys_or_a_thousand():
     short = GymnasiumEnvironment("CartPole-v1", max_episode_steps=3)
     *_, last = play(short)
     assert last.truncated[0]
-    assert not last.solved[0]
     # A limit above the registry's replaces it.
     assert GymnasiumEnvironment("CartPole-v1", max_episode_steps=600).make(0).spec.max_episode_steps == 600
 
 
 class Says(Walk):
+    """At the goal it says and pays what it is told to."""
+
     said: dict = {}  # noqa: RUF012
 
     def step(self, action):
@@ -161,8 +162,8 @@ class Says(Walk):
     ("said", "pay", "solved"),
     [
         ({}, 1.0, True),
+        ({}, 0.0, True),
         ({}, -1.0, False),
-        ({}, -0.25, False),
         ({"is_success": False}, 1.0, False),
         ({"success": np.True_}, -1.0, True),
     ],
@@ -176,11 +177,77 @@ def test_solved_is_what_the_environment_says_or_an_end_that_was_paid_for(said, p
     assert not any(step.solved[0] for step in before)
 
 
-def test_staying_alive_is_no_goal():
+class Pays(gymnasium.Env):
+    """Pays what it is told to, step by step, and ends with the last."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+
+    def __init__(self, rewards, terminates):
+        self.rewards, self.terminates = rewards, terminates
+
+    def reset(self, *, seed=None, options=None):
+        self.left = list(self.rewards)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        reward, over = self.left.pop(0), not self.left
+        return np.zeros(1, np.float32), reward, over and self.terminates, over and not self.terminates, {}
+
+
+@pytest.mark.parametrize(
+    ("rewards", "terminates", "solved"),
+    [
+        ([-1, -1, -1, 0], True, True),  # Acrobot at its height
+        ([-1, -1, -1], True, True),  # MountainCar on its hill
+        ([-1, -1, -1], False, False),
+        ([-1, -100, -1], True, True),  # CliffWalking, after a fall
+        ([-0.1, -0.1, -5.0], True, False),
+        ([1, 1, 1], True, False),  # CartPole: the pole falls
+        ([1, 1, 1], False, True),
+        ([1, 1, 0], True, False),  # another way to pay for standing
+        ([1, 2, 1], False, False),
+        ([0, 0, 1], True, True),  # a goal, a hole, and wandering about
+        ([0, 0, 0], True, False),
+        ([0, 0, 0], False, False),
+        ([1], True, True),  # one bet
+        ([0], True, False),
+        ([-1], True, False),
+    ],
+)
+def test_who_does_not_say_is_judged_by_what_was_paid(rewards, terminates, solved):
+    environment = GymnasiumEnvironment(
+        Pays, contexts=[0, 1], arguments=lambda _: {"rewards": rewards, "terminates": terminates}
+    )
+    *before, last = play(environment)
+    assert (last.terminated[0], last.truncated[0]) == (terminates, not terminates)
+    assert last.solved[0] == solved
+    assert not any(step.solved[0] for step in before)
+
+
+def test_a_pole_that_falls_is_a_failure_and_one_that_stands_at_the_limit_is_none():
     *_, last = play(GymnasiumEnvironment("CartPole-v1"))
     assert last.terminated[0]
-    assert last.reward[0] == 1.0
     assert not last.solved[0]
+    *_, last = play(GymnasiumEnvironment("CartPole-v1", max_episode_steps=3))
+    assert last.truncated[0]
+    assert last.solved[0]
+
+
+@pytest.mark.parametrize("contexts", [["a", "b"], np.linspace(0, 1, 10), [0, 1, -1], [{"size": 3}]], ids=str)
+def test_contexts_that_are_no_seeds_need_somebody_who_says_what_they_mean(contexts):
+    for make in (GymnasiumEnvironment, problems.from_gymnasium):
+        with pytest.raises(
+            BadInput, match=r"^Walk: context .* is not a whole number .*`reset` or `arguments`"
+        ):
+            make(Walk, contexts=contexts)
+    GymnasiumEnvironment(Walk, contexts=contexts, reset=lambda context: {"seed": 0})
+    GymnasiumEnvironment(Walk, contexts=contexts, arguments=lambda context: {})
+
+
+def test_contexts_are_a_sequence():
+    with pytest.raises(BadInput, match=r"^Walk: contexts are generator, which is no sequence; give a list"):
+        problems.from_gymnasium(Walk, contexts=(i for i in range(3)))
 
 
 # Failures

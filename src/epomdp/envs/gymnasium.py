@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import sys
 from collections.abc import Callable, Sequence
 from textwrap import shorten
@@ -29,8 +30,40 @@ Keywords = Callable[[Any], dict[str, Any]]
 
 
 def by_seed(context: Any) -> dict[str, Any]:
-    """The default of `reset`: a whole number is the seed; other contexts all have the seed 0."""
-    return {"seed": int(context) if isinstance(context, int | np.integer) else 0}
+    """The default of `reset`: a whole number is the seed; other contexts, told apart by `arguments`, have 0."""
+    return {"seed": int(context) if _is_seed(context) else 0}
+
+
+def _is_seed(context: Any) -> bool:
+    return isinstance(context, int | np.integer) and context >= 0
+
+
+def name_of(make: Make) -> str:
+    """What messages call an environment that has no other name."""
+    return make if isinstance(make, str) else getattr(make, "__name__", type(make).__name__)
+
+
+def check_contexts(name: str, contexts: Sequence[Any], by_seed_alone: bool) -> None:
+    """Raise BadInput unless there are contexts that decide what is made.
+
+    Args:
+        by_seed_alone: nobody says how, so that they must be seeds.
+    """
+    if not (hasattr(contexts, "__len__") and hasattr(contexts, "__getitem__")):
+        raise BadInput(
+            f"{name}: contexts are {type(contexts).__name__}, which is no sequence; give a list of them"
+        )
+    if not len(contexts):
+        raise BadInput(f"{name}: contexts are empty; give at least two")
+    if not by_seed_alone:
+        return
+    some = (contexts[0], contexts[-1]) if isinstance(contexts, range) else contexts
+    other = next((context for context in some if not _is_seed(context)), None)
+    if other is not None:
+        raise BadInput(
+            f"{name}: context {shorten(repr(other), 60)} is not a whole number from 0 on, which could be the seed of "
+            "a reset; say with `reset` or `arguments` what it means"
+        )
 
 
 class GymnasiumEnvironment(HostEnvironment):
@@ -48,7 +81,7 @@ class GymnasiumEnvironment(HostEnvironment):
         name: by default that of the id or class.
 
     Raises:
-        BadInput: an id that is not there, or spaces that agents cannot act in or see.
+        BadInput: an id that is not there, contexts that decide nothing, or spaces that agents cannot act in or see.
     """
 
     shortest_truncation = 1  # environments truncate when they like
@@ -64,13 +97,10 @@ class GymnasiumEnvironment(HostEnvironment):
         step_seconds: float = 60.0,
         name: str | None = None,
     ) -> None:
-        self.name = name or (
-            make if isinstance(make, str) else getattr(make, "__name__", type(make).__name__)
-        )
+        self.name = name or name_of(make)
         if not (isinstance(make, str) or callable(make)):
             raise BadInput(f"{self.name}: is no id and makes nothing; give an id, a class, or a function")
-        if not len(contexts):
-            raise BadInput(f"{self.name}: contexts are empty; give at least two")
+        check_contexts(self.name, contexts, reset is by_seed and arguments is None)
         for option, value in (("max_episode_steps", max_episode_steps), ("step_seconds", step_seconds)):
             if value is not None and not value > 0:
                 raise BadInput(f"{self.name}: {option} is {value}; it must be above zero")
@@ -207,7 +237,7 @@ class Lane:
     Attributes:
         env: the environment, or None before the first episode.
         raw: the last observation as the environment gave it; `observation` as it is shown.
-        best: the largest reward of the episode so far, or 0.
+        least, best: the smallest and the largest reward of the episode before this step.
     """
 
     def __init__(self, environment: GymnasiumEnvironment) -> None:
@@ -216,7 +246,7 @@ class Lane:
         self.raw: Any = None
         self.observation: npt.NDArray = np.zeros(0)
         self.terminated = self.truncated = self.solved = False
-        self.index, self.steps, self.best = -1, 0, 0.0
+        self.index, self.steps, self.least, self.best = -1, 0, math.inf, -math.inf
 
     def start(self, index: int) -> npt.NDArray:
         """Begin an episode in context number `index`.
@@ -226,7 +256,7 @@ class Lane:
         """
         environment = self.environment
         anew = self.env is None or (environment.arguments is not None and index != self.index)
-        self.index, self.steps, self.best = index, 0, 0.0
+        self.index, self.steps, self.least, self.best = index, 0, math.inf, -math.inf
         context = environment.contexts[index]
         if anew:
             self.close()
@@ -257,15 +287,24 @@ class Lane:
                 bool(truncated) or self.steps >= environment.max_episode_steps
             )
             if self.terminated or self.truncated:
-                # Who doesn't say so is taken to have reached the goal where the end was paid for, and not by the same
-                # as every step before it, as in a game of staying alive.
                 said = info.get("is_success", info.get("success"))
-                paid = self.terminated and reward > self.best
-                self.solved = bool(paid if said is None else said)
-            self.best = max(self.best, reward)
+                self.solved = self._ended_well(reward) if said is None else bool(said)
+            self.least, self.best = min(self.least, reward), max(self.best, reward)
         except Exception as error:
             raise self._failure(error) from error
         return reward
+
+    def _ended_well(self, reward: float) -> bool:
+        """Whether an end of which the environment says nothing is its goal, by what was paid.
+
+        An end is good where it pays more than going on did, or as much where every step costs. An episode that is
+        still going on at the limit is good where each step has paid the same: staying alive is the goal.
+        """
+        if self.steps == 1:
+            return reward > 0
+        if self.truncated:
+            return 0 < self.least == self.best == reward
+        return reward > self.best or reward == self.best < 0
 
     def place(self) -> str:
         """Where the episode is, for messages."""
