@@ -1,6 +1,7 @@
 """Names of problems, and protocols: what they fill in, and what goes before them."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_protocol_is_procgens_default(agent):
     assert EASY.items() <= settings.agent_options.items()
     assert (settings.train_contexts, settings.validation_contexts, settings.test_contexts) == (200, 0, 1000)
     assert settings.steps == 25_000_000 and settings.env_options["distribution"] == "easy"
-    assert problems.departures(dataclasses.asdict(settings), 25_000_000) == []
+    assert problems.departures(dataclasses.asdict(settings), 25_000_000) == ("25,000,000 steps", [])
     # What is stored resolves to itself.
     assert settings.resolved() == settings
 
@@ -57,11 +58,27 @@ def test_what_is_chosen_goes_before_the_protocol_and_is_named():
         steps=50_000,
     ).resolved()
     assert settings.agent_options["network"] == "small" and settings.agent_options["num_steps"] == 256
-    assert problems.departures(dataclasses.asdict(settings), 49_152) == [
+    assert problems.departures(dataclasses.asdict(settings), 49_152) == (
         "49,152 of 25,000,000 steps",
-        "test_contexts 100 instead of 1000",
-        "distribution hard instead of easy",
-        "network small instead of impala",
+        [
+            "test_contexts 100 instead of 1000",
+            "distribution hard instead of easy",
+            "network small instead of impala",
+        ],
+    )
+
+
+def test_other_levels_widths_and_precision_are_departures_too():
+    options = {"channels": [4, 4, 4], "hidden": (32,), "compute": "bfloat16"}
+    settings = Settings("procgen:maze", "leep", env_options={"start_level": 5000}, agent_options=options)
+    _, others = problems.departures(
+        json.loads(json.dumps(dataclasses.asdict(settings.resolved()))), 25_000_000
+    )
+    assert others == [
+        "start_level 5000 instead of 0",
+        "channels 4,4,4 instead of the network's own",
+        "hidden 32 instead of the network's own",
+        "compute bfloat16 instead of float32",
     ]
 
 
@@ -69,11 +86,16 @@ def test_an_agent_that_lacks_hyperparameters_of_the_protocol_keeps_its_own():
     settings = Settings("procgen:maze", "dqn").resolved()
     assert settings.agent_options == registry.options(registry.entry("dqn").config)
     assert settings.steps == 25_000_000
+    _, others = problems.departures(dataclasses.asdict(settings), 25_000_000)
+    assert others == ["dqn instead of an agent with the protocol's hyperparameters"]
 
 
 def test_problems_without_protocols_have_none():
     settings = Settings("maze", "ppo").resolved()
-    assert settings.protocol is None and problems.departures(dataclasses.asdict(settings), 0) == []
+    assert settings.protocol is None and problems.departures(dataclasses.asdict(settings), 5) == (
+        "5 steps",
+        [],
+    )
 
 
 def test_every_game_has_an_entry():

@@ -10,7 +10,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from epomdp import problems, results
 from epomdp import train as training
 from epomdp.contexts import ContextSet, Leak, split
-from epomdp.errors import RunFailed
+from epomdp.errors import BadInput, RunFailed
 from epomdp.problems import Entry, Problem
 from epomdp.runs import Run
 from epomdp.train import Settings
@@ -204,7 +204,19 @@ def test_the_parts_of_a_problem_are_used_and_their_leaks_told(tmp_path, toys):
     recorded = run.contexts
     assert recorded["overlap"]["policy"] == "report" and recorded["overlap"]["test"] > 0
     assert set(recorded["test"]["hashes"]) & set(recorded["train"]["hashes"])
-    assert results.evaluate_run(run.path, episodes=1).leaked
+    everything = results.evaluate_run(run.path, episodes=1)
+    assert everything.leaked and not results.read_evaluation(run.path).novel
+    novel = results.evaluate_run(run.path, episodes=1, novel=True)
+    assert results.read_evaluation(run.path).novel
+    # The copies are left out, and still counted; what was played on other contexts is not put beside them.
+    assert set(novel.ids["test"]) == set(everything.ids["test"]) - everything.leaked
+    copied = recorded["overlap"]["test"]
+    for evaluation in (novel, everything):
+        assert results.leaked([evaluation]) == {"contexts": copied, "share": copied / 10}
+    with pytest.raises(BadInput, match="some runs were evaluated with --novel and some without"):
+        results.group([everything, novel])
+    with pytest.raises(BadInput, match="--novel is about test contexts"):
+        results.evaluate_run(run.path, splits=("train",), novel=True)
 
 
 def test_learning_works_on_the_host(tmp_path, register):

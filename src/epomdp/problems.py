@@ -166,13 +166,18 @@ def _procgen(game: str) -> Entry:
     return Entry(
         f"Procgen's {game}, 64 x 64 pixels, through EnvPool",
         make_procgen,
-        options={"distribution": "easy", "start_level": 0, "test_start_level": None},
+        options={"distribution": "easy"} | _PROCGEN_LEVELS,
         protocols=PROCGEN_PROTOCOLS,
     )
 
 
+_PROCGEN_LEVELS = {"start_level": 0, "test_start_level": None}
+
 _PROCGEN_PPO = {
     "network": "impala",
+    "channels": (),
+    "hidden": (),
+    "compute": "float32",
     "normalise_returns": True,
     "num_envs": 64,
     "num_steps": 256,
@@ -191,13 +196,13 @@ PROCGEN_PROTOCOLS: dict[str, Protocol] = {
     "easy-200": Protocol(
         "200 easy levels, 25 million steps, IMPALA, PPO as in Cobbe et al. 2020, appendix D",
         {"train_contexts": 200, "validation_contexts": 0, "test_contexts": 1000, "steps": 25_000_000},
-        {"distribution": "easy"},
+        {"distribution": "easy"} | _PROCGEN_LEVELS,
         _PROCGEN_PPO,
     ),
     "hard-500": Protocol(
         "500 hard levels, 200 million steps, IMPALA, PPO in four times as many environments, as there",
         {"train_contexts": 500, "validation_contexts": 0, "test_contexts": 1000, "steps": 200_000_000},
-        {"distribution": "hard"},
+        {"distribution": "hard"} | _PROCGEN_LEVELS,
         _PROCGEN_PPO | {"num_envs": 256},
     ),
 }
@@ -304,27 +309,42 @@ def protocol(env: str, name: str | None) -> tuple[str | None, Protocol]:
     return name, known[name]
 
 
-def departures(config: dict[str, Any], steps: int) -> list[str]:
-    """In what a run differs from the protocol that its configuration names; empty where it names none.
+def departures(config: dict[str, Any], steps: int) -> tuple[str, list[str]]:
+    """How far a run has followed the protocol that its configuration names, and in what else it differs, in words.
 
     Args:
         config: a run's resolved settings.
         steps: environment steps that it has learned from.
     """
+    taken = f"{steps:,} steps"
     if config.get("protocol") is None:
-        return []
+        return taken, []
     _, followed = protocol(config["env"], config["protocol"])
-    wanted = followed.sizes["steps"]
-    found = [] if steps >= wanted else [f"{steps:,} of {wanted:,} steps"]
-    for chosen, published in (
-        (config, {name: size for name, size in followed.sizes.items() if name != "steps"}),
-        (config["env_options"], followed.options),
-        (config["agent_options"], followed.agent_options),
-    ):
-        for name, value in published.items():
-            if chosen.get(name) != value:
-                found.append(f"{name} {chosen.get(name, 'unknown')} instead of {value}")
-    return found
+    sizes = dict(followed.sizes)
+    wanted = sizes.pop("steps")
+    if steps < wanted:
+        taken = f"{steps:,} of {wanted:,} steps"
+    found: list[str] = []
+    published = [(config, sizes), (config["env_options"], followed.options)]
+    if followed.agent_options.keys() <= config["agent_options"].keys():
+        published.append((config["agent_options"], followed.agent_options))
+    else:
+        found.append(f"{config['agent']} instead of an agent with the protocol's hyperparameters")
+    for chosen, values in published:
+        for name, value in values.items():
+            if _plain(chosen[name]) != _plain(value):
+                found.append(f"{name} {_shown(chosen[name])} instead of {_shown(value)}")
+    return taken, found
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "the network's own"
+    return str(value)
 
 
 def make(name: str, options: dict[str, Any]) -> Problem:

@@ -31,6 +31,7 @@ class Evaluation:
         ids: split -> id of each context.
         episodes: policy -> split -> episodes, contexts in the order of `ids`.
         leaked: ids of the test contexts, played or not, whose content is a training context's.
+        novel: whether those were left out of the test contexts played.
     """
 
     config: dict[str, Any]
@@ -38,6 +39,7 @@ class Evaluation:
     ids: dict[str, list[str]]
     episodes: dict[str, dict[str, Episodes]]
     leaked: frozenset[str] = frozenset()
+    novel: bool = False
 
     @property
     def default_policy(self) -> str:
@@ -63,8 +65,11 @@ def evaluate_run(
         novel: leave out test contexts whose content is a training context's.
 
     Raises:
-        BadInput: no run, no checkpoint in it yet, no such policy, a number of episodes below one, or no novel context.
+        BadInput: no run, no checkpoint in it yet, no such policy, a number of episodes below one, no novel context, or
+            `novel` without test contexts.
     """
+    if novel and "test" not in splits:
+        raise BadInput("--novel is about test contexts; leave out --novel or --contexts train")
     if episodes < 1:
         raise BadInput(f"--episodes is {episodes}; it must be at least 1")
     training.check_seed(seed)
@@ -78,7 +83,7 @@ def evaluate_run(
             raise unknown_name(f"policy of {run.config['agent']}", name, setup.agent.policies)
     leaked = frozenset(name for _, name in leaks(setup.parts.train, setup.parts.test))
     parts = {split: getattr(setup.parts, split) for split in splits}
-    if novel and "test" in parts:
+    if novel:
         parts["test"] = _without(parts["test"], leaked, str(path))
     played = {
         name: {
@@ -89,7 +94,7 @@ def evaluate_run(
         if policies is None or name in policies
     }
     ids = {split: list(part.ids) for split, part in parts.items()}
-    evaluation = Evaluation(run.config, checkpoint.steps, ids, played, leaked)
+    evaluation = Evaluation(run.config, checkpoint.steps, ids, played, leaked, novel)
     files.write_json(run.path / "evaluation.json", _to_json(evaluation, seed))
     return evaluation
 
@@ -130,7 +135,8 @@ def read_evaluation(path: str | Path) -> Evaluation:
             }
             for name, splits in stored["policies"].items()
         }
-        evaluation = Evaluation(run.config, stored["steps"], stored["ids"], played, _leaked(run.contexts))
+        leaked, novel = _leaked(run.contexts), bool(stored.get("novel", False))
+        evaluation = Evaluation(run.config, stored["steps"], stored["ids"], played, leaked, novel)
         if not played or not set(stored["ids"]) <= set(SPLITS):
             raise ValueError
         return evaluation
@@ -149,6 +155,7 @@ def _to_json(evaluation: Evaluation, seed: int) -> dict[str, Any]:
         "format": FORMAT,
         "steps": evaluation.steps,
         "seed": seed,
+        "novel": evaluation.novel,
         "ids": evaluation.ids,
         "policies": {
             name: {split: _record(episodes) for split, episodes in splits.items()}
@@ -205,9 +212,12 @@ def gap(evaluations: Sequence[Evaluation], policy: str) -> statistics.Estimate:
 
 
 def leaked(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """How many of the test contexts played have the content of a training context: `contexts` and `share`."""
-    played = [name in e.leaked for e in evaluations for name in e.ids.get("test", ())]
-    return {"contexts": sum(played), "share": float(np.mean(played)) if played else None}
+    """How many of the runs' test contexts have the content of a training context: `contexts` and `share`."""
+    copies, all_of_them = (
+        sum(len(e.leaked) for e in evaluations),
+        sum(e.config["test_contexts"] for e in evaluations),
+    )
+    return {"contexts": copies, "share": copies / all_of_them if all_of_them else None}
 
 
 def novel(evaluations: Sequence[Evaluation], policy: str) -> statistics.Summary | None:
@@ -240,7 +250,7 @@ def run_report(evaluation: Evaluation) -> dict[str, Any]:
     """The object that `epomdp evaluate --json` prints."""
     policies = {name: scores([evaluation], name) for name in evaluation.episodes}
     head = {"agent": evaluation.config["agent"], "env": evaluation.config["env"], "steps": evaluation.steps}
-    copies = {"leaks": leaked([evaluation])} if "test" in evaluation.ids else {}
+    copies = {"novel": evaluation.novel, "leaks": leaked([evaluation])} if "test" in evaluation.ids else {}
     return head | policies[evaluation.default_policy] | copies | {"policies": policies}
 
 
@@ -248,12 +258,17 @@ def group(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
     """Runs that differ in nothing but their seed, together, under a short name that tells them apart.
 
     Raises:
-        BadInput: runs of different environments, or two runs with the same settings and seed.
+        BadInput: runs of different environments, some played on novel test contexts only and some on all, or two runs
+            with the same settings and seed.
     """
     problems = {json.dumps([e.config["env"], e.config["env_options"]], sort_keys=True) for e in evaluations}
     if len(problems) > 1:
         raise BadInput(
             f"the runs are of different environments ({', '.join(sorted(problems))}); compare like with like"
+        )
+    if len({e.novel for e in evaluations if "test" in e.ids}) > 1:
+        raise BadInput(
+            "some runs were evaluated with --novel and some without, on other test contexts; evaluate all alike"
         )
     by_settings: dict[str, list[Evaluation]] = {}
     for evaluation in evaluations:

@@ -12,8 +12,8 @@ from epomdp.results import Evaluation
 from epomdp.train import Settings
 
 
-def evaluation(env="procgen:maze", leaked=("maze-201",), **options):
-    settings = vars(Settings(env, "ppo", **options).resolved())
+def evaluation(env="procgen:maze", leaked=("maze-201",), novel=False, steps=98_304, **options):
+    settings = vars(Settings(env, "ppo", **({"test_contexts": 3} | options)).resolved())
     ids = {"train": ["maze-0", "maze-1"], "test": ["maze-200", "maze-201", "maze-202"]}
 
     def played(values):
@@ -21,7 +21,10 @@ def evaluation(env="procgen:maze", leaked=("maze-201",), **options):
         return Episodes(returns, np.full(returns.shape, 5), returns > 0)
 
     episodes = {"sampled": {"train": played([10, 10]), "test": played([0, 10, 5])}}
-    return Evaluation(settings, 98_304, ids, episodes, frozenset(leaked))
+    if novel:
+        del ids["test"][1]
+        episodes["sampled"]["test"] = played([0, 5])
+    return Evaluation(settings, steps, ids, episodes, frozenset(leaked), novel)
 
 
 def table(**options):
@@ -29,7 +32,7 @@ def table(**options):
 
 
 def test_own_row_says_what_differs_from_the_protocol_in_its_line():
-    own = table(agent_options={"network": "small"}).rows[0]
+    own = table(agent_options={"network": "small"}, test_contexts=1000).rows[0]
     assert own.own and own.steps == (
         "protocol easy-200: 98,304 of 25,000,000 steps, network small instead of impala"
     )
@@ -37,6 +40,18 @@ def test_own_row_says_what_differs_from_the_protocol_in_its_line():
     # Of the three test levels one is a copy; its 10 counts for "test" and not for "novel".
     assert own.novel.mean == 2.5
     assert own.normalised == pytest.approx((5 - 5) / (10 - 5))
+
+
+def test_own_row_has_its_steps_whatever_else_differs():
+    own = table(steps=25_000_000, train_contexts=100, test_contexts=1000).rows[0]
+    assert own.steps == "protocol easy-200: 25,000,000 steps, train_contexts 100 instead of 200"
+
+
+def test_novel_levels_alone_are_not_put_beside_published_test_returns():
+    made = table(novel=True)
+    own = made.rows[0]
+    assert own.test is None and own.normalised is None and own.novel.mean == 2.5
+    assert "33.3% of the test levels look like" in " ".join(made.explanation)
 
 
 def test_published_rows_of_the_game():
@@ -53,7 +68,7 @@ def test_the_page_shows_the_table_the_constants_and_the_share_of_copies():
     html = render(Page("maze", "so so", standings=table()))
     assert "Beside published results" in html and "98,304 of 25,000,000 steps" in html
     assert "(return - 5) / (10 - 5), the constants of OpenAI" in html
-    assert "33.3% of the test levels played look like a training level" in html
+    assert "33.3% of the test levels look like a training level" in html
 
 
 def test_hard_levels_have_constants_and_no_published_rows():

@@ -102,7 +102,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     if copies["contexts"]:
         print(
             f"{copies['contexts']:,} of the test contexts ({copies['share']:.1%}) look like a training context; "
-            "--novel leaves them out"
+            + ("they are left out" if report["novel"] else "--novel leaves them out")
         )
 
 

@@ -40,18 +40,24 @@ def _own(name: str, evaluations: list[Evaluation]) -> Standing:
     policy = evaluations[0].default_policy
     scores = results.scores(evaluations, policy)
     novel = results.novel(evaluations, policy)
-    config, steps = evaluations[0].config, evaluations[0].steps
-    differences = problems.departures(config, steps)
-    said = ", ".join(
-        differences if differences and " of " in differences[0] else [f"{steps:,} steps", *differences]
-    )
-    followed = f"protocol {config['protocol']}: " if config.get("protocol") else ""
+    if evaluations[0].novel:
+        # What was played is not the distribution that others' test returns are over.
+        scores.pop("test", None)
     return Standing(
         name,
-        followed + said,
+        _followed(evaluations[0]),
         *(_estimate(scores.get(split)) for split in results.SPLITS),
         novel=_estimate(novel.to_json() if novel else None),
         own=True,
+    )
+
+
+def _followed(evaluation: Evaluation) -> str:
+    """The steps of a run, and what else differs from the protocol that it names."""
+    config = evaluation.config
+    steps, others = problems.departures(config, evaluation.steps)
+    return (f"protocol {config['protocol']}: " if config.get("protocol") else "") + ", ".join(
+        [steps, *others]
     )
 
 
@@ -95,7 +101,7 @@ def _explanation(
     sentences = [normalised]
     if copies["share"] is not None:
         sentences.append(
-            f"{copies['share']:.1%} of the test levels played look like a training level in their first frame "
+            f"{copies['share']:.1%} of the test levels look like a training level in their first frame "
             "(not centred, without backgrounds); the novel ones are the others."
         )
     if distribution != "easy":

@@ -40,7 +40,8 @@ def write_runs_page(paths: Sequence[str | Path], out: str | Path) -> Path:
     page = Page(
         title=f"{' and '.join(groups)} on {configs[0]['env']}",
         verdict=_verdict(compared),
-        setting=setting(configs),
+        setting=setting(configs)
+        + (NOVEL if any(e.novel for group in groups.values() for e in group) else ""),
         command="epomdp report " + " ".join(str(run.path) for run in runs),
         provenance=provenance({name: group[0].config for name, group in groups.items()}),
         policies=rows,
@@ -53,6 +54,8 @@ def write_runs_page(paths: Sequence[str | Path], out: str | Path) -> Path:
     )
     return pages.write(page, out)
 
+
+NOVEL = " Test contexts whose content is a training context's are left out of all test returns."
 
 NOTES = (
     "Returns are undiscounted sums of rewards of whole episodes; every policy plays the same contexts.",
