@@ -28,6 +28,7 @@ VECTOR = Box(-1.0, 1.0, (3,), np.float32)
         (pixels(3, 8, 6), (8, 6, 3), "uint8", "channels last"),
         (pixels(8, 6), (8, 6, 1), "uint8", "one channel"),
         (Box(0, 9, (5, 5, 2), np.int64), (5, 5, 2), "uint8", "int64 as bytes"),
+        (Discrete(100_000), (100_000,), "float32", "one-hot, of Discrete(100000)"),
         (Discrete(4, start=2), (4,), "float32", "one-hot, of Discrete(4, start=2)"),
         (MultiDiscrete([2, 3]), (5,), "float32", "one-hot, of MultiDiscrete([2 3])"),
         (MultiBinary(3), (3,), "float32", "one-hot, of MultiBinary(3)"),
@@ -42,7 +43,37 @@ VECTOR = Box(-1.0, 1.0, (3,), np.float32)
             Dict(image=pixels(2, 2, 3), place=VECTOR),
             (15,),
             "float32",
-            "image, place one after the other in one vector",
+            "image, place one after the other in one vector, so that no convolution sees image; "
+            "wrap the environment so that one picture is left",
+        ),
+        (
+            Tuple([pixels(2, 2, 3), pixels(2, 2)]),
+            (16,),
+            "float32",
+            "0, 1 one after the other in one vector, so that no convolution sees 0 and 1; "
+            "wrap the environment so that one picture is left",
+        ),
+        (pixels(128), (128,), "float32", "the uint8 numbers as floats, divided by 255"),
+        (Box(0, 9, (5,), np.uint8), (5,), "float32", "the uint8 numbers as floats"),
+        (pixels(8, 84, 84), (84, 84, 8), "uint8", "channels last"),
+        (pixels(9, 9, 17), (9, 9, 17), "uint8", ""),
+        (
+            pixels(4, 9, 8, 3),
+            (9, 8, 12),
+            "uint8",
+            "the channels of 4 pictures one after the other",
+        ),
+        (
+            pixels(4, 3, 9, 8),
+            (9, 8, 12),
+            "uint8",
+            "channels last, the channels of 4 pictures one after the other",
+        ),
+        (
+            pixels(4, 84, 84, 1),
+            (84, 84, 4),
+            "uint8",
+            "the channels of 4 pictures one after the other",
         ),
         (Dict(a=Dict(b=VECTOR)), (3,), "float32", "the float32 numbers 'a.b' as floats"),
     ],
@@ -82,6 +113,23 @@ def test_pictures_keep_their_pixels():
     shown = view(space, "toy").show({"image": picture, "direction": 2})
     assert (shown[..., :3] == picture).all()
     assert (shown[..., 3:] == [0, 0, 1, 0]).all()
+
+
+def test_a_stack_of_pictures_has_their_channels_in_order():
+    for space in (pixels(4, 9, 8, 3), pixels(4, 3, 9, 8)):
+        space.seed(0)
+        sample = space.sample()
+        shown = view(space, "toy").show(sample)
+        for k, frame in enumerate(sample):
+            expected = frame if frame.shape[-1] == 3 else frame.transpose(1, 2, 0)
+            assert (shown[..., 3 * k : 3 * k + 3] == expected).all()
+
+
+def test_bytes_in_a_vector_are_of_the_size_of_the_other_numbers():
+    space = Dict(image=pixels(2, 2, 3), place=VECTOR)
+    image, place = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 23, np.ones(3, np.float32)
+    shown = view(space, "toy").show({"image": image, "place": place})
+    np.testing.assert_array_equal(shown, np.concatenate([image.ravel() / np.float32(255), place]))
 
 
 @pytest.mark.parametrize(

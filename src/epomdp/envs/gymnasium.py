@@ -35,7 +35,7 @@ def by_seed(context: Any) -> dict[str, Any]:
 
 
 def _is_seed(context: Any) -> bool:
-    return isinstance(context, int | np.integer) and context >= 0
+    return isinstance(context, int | np.integer) and bool(context >= 0)
 
 
 def name_of(make: Make) -> str:

@@ -40,10 +40,11 @@ class View(NamedTuple):
 def view(space: spaces.Space, name: str) -> View:
     """How an agent is shown the observations of a space.
 
-    Pictures are kept: integers (H, W, C) or (H, W) from 0 to 255, as bytes; channel-first ones are turned. A
-    dictionary or tuple with one picture, and small discrete numbers beside it, is the picture with a plane for each
-    of their values. Everything else becomes one vector: discrete numbers as one-hot vectors, Boxes flattened (a
-    single Box keeps its shape). Texts are left out.
+    Pictures are kept: integers (H, W, C) or (H, W) from 0 to 255, as bytes; channel-first ones are turned, and the
+    channels of a stack (K, H, W, C) stand one after the other, (H, W, K C). A dictionary or tuple with one picture,
+    and small discrete numbers beside it, is the picture with a plane for each of their values. Everything else
+    becomes one vector: discrete numbers as one-hot vectors, Boxes flattened (a single Box keeps its shape), bytes
+    from 0 to 255 divided by 255. Texts are left out.
 
     Raises:
         BadInput: nothing is left, or the size varies.
@@ -134,11 +135,13 @@ def _vector(entries: list[Entry]) -> View:
     readers = [(_reader(entry), _flattener(entry.part)) for entry in entries]
     path, box = entries[0].path, entries[0].part
     if len(entries) == 1 and isinstance(box, spaces.Box):
-        read, plain = readers[0][0], box.dtype in (np.float32, np.float64)
+        read, flatten_one = readers[0]
         shape = box.shape if box.shape else (1,)
-        message = "" if plain and not path else f"the {box.dtype} numbers {_at(path)}as floats"
+        plain = box.dtype in (np.float32, np.float64) and not path
+        message = "" if plain else f"the {box.dtype} numbers {_at(path)}as floats"
+        message += ", divided by 255" if _is_bytes(box) else ""
         shown = jax.ShapeDtypeStruct(shape, np.float32)
-        return View(shown, lambda observation: read(observation).astype(np.float32).reshape(shape), message)
+        return View(shown, lambda observation: flatten_one(read(observation)).reshape(shape), message)
 
     def show(observation: Any) -> npt.NDArray:
         return np.concatenate([flatten(read(observation)) for read, flatten in readers])
@@ -148,20 +151,26 @@ def _vector(entries: list[Entry]) -> View:
         message = f"one-hot, of {box}"
     else:
         message = f"{', '.join(entry.path for entry in entries)} one after the other in one vector"
+    pictures = [entry.path for entry in entries if _is_picture(entry.part)]
+    if pictures:
+        message += f", so that no convolution sees {' and '.join(pictures)}; "
+        message += "wrap the environment so that one picture is left"
     return View(jax.ShapeDtypeStruct((size,), np.float32), show, message)
 
 
 def _flattener(space: spaces.Space) -> Callable[[npt.NDArray], npt.NDArray]:
     if isinstance(space, spaces.Box):
-        return lambda array: array.astype(np.float32).ravel()
+        scale = np.float32(255 if _is_bytes(space) else 1)
+        return lambda array: array.astype(np.float32).ravel() / scale
     if isinstance(space, spaces.Discrete):
-        values = np.eye(int(space.n), dtype=np.float32)
-        start = int(space.start)
+        count, start = int(space.n), int(space.start)
 
         def one_hot(array: npt.NDArray) -> npt.NDArray:
-            if not 0 <= array - start < len(values):
+            if not 0 <= array - start < count:
                 raise Faulty(f"observation is {array}, which is not in {space}")
-            return values[array - start]
+            values = np.zeros(count, np.float32)
+            values[array - start] = 1
+            return values
 
         return one_hot
 
@@ -176,7 +185,8 @@ def _flattener(space: spaces.Space) -> Callable[[npt.NDArray], npt.NDArray]:
 def _picture(picture: Entry, others: list[Entry]) -> View:
     path, box = picture.path, picture.part
     assert isinstance(box, spaces.Box)
-    read, turned = _reader(picture), _channels_first(box.shape)
+    read, stacked = _reader(picture), len(box.shape) == 4
+    turned = _channels_first(box.shape[-3:])
     numbers = [(_reader(entry), _flattener(entry.part)) for entry in others]
     height, width, channels = _turn(np.zeros(box.shape, bool), turned).shape
     planes = sum(int(spaces.flatdim(part)) for _, part in others)
@@ -195,6 +205,7 @@ def _picture(picture: Entry, others: list[Entry]) -> View:
 
     done = [f"the picture {_at(path)}".rstrip()] if path else []
     done += ["channels last"] if turned else []
+    done += [f"the channels of {box.shape[0]} pictures one after the other"] if stacked else []
     done += ["one channel"] if len(box.shape) == 2 else []
     done += [f"{box.dtype} as bytes"] if box.dtype != np.uint8 else []
     done += [f"a plane for each value of {', '.join(entry.path for entry in others)}"] if others else []
@@ -205,23 +216,33 @@ def is_text(space: spaces.Space) -> bool:
     return space.dtype is not None and np.dtype(space.dtype).kind == "U"
 
 
+def _is_bytes(box: spaces.Box) -> bool:
+    """Whether numbers are bytes that use all of their range, as pixels and memories do."""
+    return box.dtype == np.uint8 and bool((box.low == 0).all() and (box.high == 255).all())
+
+
 def _is_picture(space: spaces.Space) -> bool:
-    """Whole numbers from 0 to 255 in two dimensions of some size, or in three."""
+    """Whole numbers from 0 to 255 in two dimensions of some size, in three, or in four: several pictures."""
     if not isinstance(space, spaces.Box) or np.dtype(space.dtype).kind not in "iu" or not space.shape:
         return False
     fits = space.low.min() >= 0 and space.high.max() <= 255
-    return bool(fits and (len(space.shape) == 3 or (len(space.shape) == 2 and min(space.shape) > 1)))
+    return bool(fits and (len(space.shape) in (3, 4) or (len(space.shape) == 2 and min(space.shape) > 1)))
 
 
 def _channels_first(shape: tuple[int, ...]) -> bool:
-    """Up to four planes, sides that are longer than that, and not as many planes behind."""
-    return len(shape) == 3 and shape[0] <= 4 < min(shape[1:])
+    """Fewer planes in front than either side has cells, and behind no usual number of channels."""
+    return len(shape) == 3 and shape[0] < min(shape[1:]) and shape[-1] not in (1, 3, 4)
 
 
 def _turn(pixels: npt.NDArray, channels_first: bool) -> npt.NDArray:
+    """Channels last, those of several pictures one after the other."""
     if pixels.ndim == 2:
         return pixels[..., None]
-    return np.moveaxis(pixels, 0, -1) if channels_first else pixels
+    if channels_first:
+        pixels = np.moveaxis(pixels, -3, -1)
+    if pixels.ndim == 4:
+        pixels = np.moveaxis(pixels, 0, 2).reshape(*pixels.shape[1:3], -1)
+    return pixels
 
 
 def _at(path: str) -> str:
