@@ -10,9 +10,14 @@ what it comes to. Stopped runs go on where they were when the command is given a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from study import EPISODES, Arm, command_line, curves, draw_curves, evaluations, finish, panels, save
+
+if TYPE_CHECKING:
+    from epomdp.agents.policies import Distribution, Policy
+    from epomdp.episodes import Episodes
 
 GAMES = ("bigfish", "dodgeball")
 SHOWN = {"ppo": ("sampled", "greedy"), "leep": ("linked", "greedy")}
@@ -28,9 +33,17 @@ def arm(game: str, agent: str, steps: int) -> Arm:
     return Arm(agent, f"procgen:{game}", agent, settings | {"agent_options": SETTING}, SHOWN[agent])
 
 
+def constant(action: int, num_actions: int) -> Distribution:
+    """One action, whatever is seen."""
+    from jax import numpy as jnp
+
+    return lambda params, observation: jnp.where(jnp.arange(num_actions) == action, 0.0, -1e9)
+
+
 def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
-    """Scores of every policy and of uniform random play, LEEP against PPO, and the learning curves."""
-    from epomdp import problems, results, statistics
+    """Scores of every policy, of uniform random play and of the best single action (by its training return); LEEP
+    against PPO, and the learning curves."""
+    from epomdp import results, statistics
     from epomdp import train as training
     from epomdp.agents import policies
     from epomdp.evaluate import evaluate
@@ -41,14 +54,26 @@ def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[s
         for name, runs in played.items()
         for policy in SHOWN[name]
     }
-    env = problems.make(f"procgen:{game}", problems.entry(f"procgen:{game}").options).env
-    uniform = policies.sampled(policies.uniform(env.num_actions), "")
     _, setup, _ = training.load(made["ppo"].folder(root, 0))
-    for split in ("train", "test"):
-        part = getattr(setup.parts, split)
-        random = evaluate(env, uniform, (), part, episodes=EPISODES, seed=0)
-        found = statistics.summarise([random.returns], [random.solved.astype(float)], ids=[list(part.ids)])
-        scores.setdefault("random sampled", {})[split] = found.to_json()
+    env, parts = setup.problem.env, {split: getattr(setup.parts, split) for split in results.SPLITS}
+
+    def play(policy: Policy, split: str) -> Episodes:
+        return evaluate(env, policy, (), parts[split], episodes=EPISODES, seed=0)
+
+    # A policy that sees nothing: whoever does no better has not been shown to have learned from what it sees.
+    still = [policies.sampled(constant(action, env.num_actions), "") for action in range(env.num_actions)]
+    best = int(np.argmax([play(policy, "train").returns.mean() for policy in still]))
+    untrained = {
+        "random sampled": policies.sampled(policies.uniform(env.num_actions), ""),
+        f"action {best} always": still[best],
+    }
+    for name, policy in untrained.items():
+        for split, part in parts.items():
+            played_once = play(policy, split)
+            found = statistics.summarise(
+                [played_once.returns], [played_once.solved.astype(float)], ids=[list(part.ids)]
+            )
+            scores.setdefault(name, {})[split] = found.to_json()
     answers = {}
     for question, pair in {
         "LEEP against PPO, both sampled": ("linked", "sampled"),

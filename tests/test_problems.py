@@ -8,6 +8,7 @@ import pytest
 
 from epomdp import problems
 from epomdp.agents import registry
+from epomdp.envs.maze import Maze
 from epomdp.envs.procgen import GAMES
 from epomdp.errors import BadInput
 from epomdp.train import Settings
@@ -96,6 +97,14 @@ def test_problems_without_protocols_have_none():
         "5 steps",
         [],
     )
+
+
+def test_wide_boards_have_smaller_pools(monkeypatch):
+    monkeypatch.setattr(problems, "levels", lambda game, seeds: len(seeds))
+    pools = [problems._pool.__wrapped__(Maze(size=size)) for size in (11, 25, 27, 63)]
+    assert pools == [20_000, 20_000, 17_146, 3_149]
+    known = problems.entry("maze")
+    assert known.train_contexts + known.validation_contexts + known.test_contexts < pools[-1]
 
 
 def test_every_game_has_an_entry():

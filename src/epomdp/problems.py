@@ -34,7 +34,10 @@ from epomdp.envs.procgen_levels import level_parts
 from epomdp.errors import BadInput, unknown_name
 
 LEVELS = 20_000
-"""Levels in the pool of a board game: those of seeds 0 .. 19,999."""
+"""Levels in the pool of a board game: those of seeds 0 .. 19,999; fewer of boards above `WIDE`."""
+
+WIDE = 25
+"""The widest board with all of them: making a level takes longer with every square."""
 
 
 class Problem(NamedTuple):
@@ -114,8 +117,8 @@ def make_guess(data: str = "digits", max_episode_steps: int = 20) -> Problem:
 
 @functools.cache
 def _pool(game: BoardGame) -> ContextSet:
-    """All levels of a game; kept, since one process may train on many draws from them."""
-    return levels(game, range(LEVELS))
+    """The pool of a game's levels; kept, since one process may train on many draws from them."""
+    return levels(game, range(LEVELS if game.size <= WIDE else LEVELS * WIDE**2 // game.size**2))
 
 
 def _board_game(
