@@ -60,6 +60,12 @@ def test_published_rows_of_the_game():
     assert (ppo.train.mean, ppo.test.mean) == (9.4, 5.53) and ppo.normalised == pytest.approx(0.106)
     assert rows["LEEP (Ghosh et al. 2021)", "50,000,000 steps"].test.mean == 6.8
     assert rows["PPO (Ghosh et al. 2021)", "50,000,000 steps"].test.mean == 5.6
+    # Ten runs in reference data; mean and 1.96 standard errors by hand.
+    ppg = rows["PPG (Agarwal et al. 2021)", "25,000,000 steps"]
+    runs = np.array([5.0, 5.31, 6.43, 5.62, 5.21, 4.41, 5.42, 5.19, 7.11, 5.31])
+    half = 1.96 * runs.std(ddof=1) / np.sqrt(10)
+    assert ppg.train is None and ppg.test.mean == pytest.approx(runs.mean(), abs=0.006)
+    assert ppg.test.interval == pytest.approx((runs.mean() - half, runs.mean() + half), abs=0.02)
     random = rows["uniform random play", "no learning"]
     assert random.test.mean == 4.77 and random.test.interval == pytest.approx((4.77 - 0.6076, 4.77 + 0.6076))
 

@@ -109,7 +109,8 @@ def _explanation(
     else:
         sentences.append(
             "Published test returns are over all easy levels, training levels among them. PPO of Cobbe et al.: "
-            "result files of train-procgen, 3 seeds. LEEP: read off bars of figures, to about 2 % of their axis. "
+            "result files of train-procgen, 3 seeds. Agarwal et al.: their data set, 10 runs each, interval from the "
+            "standard error over runs. LEEP: read off bars of figures, to about 2 % of their axis. "
             "Random play: 256 first episodes in the original Procgen, interval from its standard error."
         )
     return sentences
