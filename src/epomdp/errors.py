@@ -20,6 +20,13 @@ class RunFailed(EpomdpError, RuntimeError):
     """A run stopped by itself (divergence, a full disk, a broken environment). Exit status 1."""
 
 
+class EnvironmentFailed(RunFailed):
+    """An environment stepped on the host, or a function given with it, has raised, hung or shown what it may not.
+
+    What was learned before is good.
+    """
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     """The error for a name that is not among the known ones, with the nearest suggested."""
     known = sorted(known)

@@ -23,7 +23,7 @@ from epomdp.agents import registry
 from epomdp.agents.base import Agent
 from epomdp.contexts import ContextSet, Split
 from epomdp.drivers import Driver
-from epomdp.errors import BadInput, RunFailed
+from epomdp.errors import BadInput, EnvironmentFailed, RunFailed
 from epomdp.evaluate import evaluate
 from epomdp.problems import Problem
 from epomdp.runs import Checkpoint, Run, check_free
@@ -251,7 +251,7 @@ def _go_on(
     key = jax.random.key(settings.seed)
     due = _evaluation_points(updates, settings.evaluations)
     curve = {"train_return": math.nan, "validation_return": math.nan}
-    with closing(_driver(setup)) as driver, _deferred_interrupt() as interrupted:
+    with _resumable(run), closing(_driver(setup)) as driver, _deferred_interrupt() as interrupted:
         loop, update, steps = _newest(run, driver, settings)
         run.rewind(update, steps)
         if update < updates:
@@ -290,6 +290,19 @@ def _go_on(
             if interrupted():
                 raise KeyboardInterrupt
     return run
+
+
+@contextmanager
+def _resumable(run: Run) -> Iterator[None]:
+    """Where an environment fails and there is a checkpoint, say that the run can go on from it."""
+    try:
+        yield
+    except EnvironmentFailed as failure:
+        if not any((run.path / "checkpoints").glob("[0-9]*.json")):
+            raise
+        raise EnvironmentFailed(
+            f"{failure}; the last checkpoint is good: mend the environment and resume the run"
+        ) from failure
 
 
 def _warn_of_leaks(parts: Split) -> None:

@@ -1,5 +1,6 @@
 """The checker of Gymnasium environments: silent on sound ones, and naming the fault of each broken one."""
 
+import sys
 import time
 
 import gymnasium
@@ -45,7 +46,9 @@ class WrongShape(Line):
 
 class Random(Line):
     def reset(self, *, seed=None, options=None):
-        return super().reset()
+        observation, info = super().reset()
+        observation[1] = 9 * self.np_random.random()
+        return observation, info
 
 
 class GoesOn(Line):
@@ -134,6 +137,23 @@ def test_a_hang_is_a_problem():
     [problem] = report.problems
     assert problem.check == "call"
     assert "step, context 0, step 1: took longer than step_seconds, which is 0.2" in problem.what
+
+
+def never():
+    time.sleep(60)
+
+
+def test_a_hang_while_it_is_made_is_a_problem():
+    [problem] = check(never, step_seconds=0.2).problems
+    assert "never: making it took longer than step_seconds, which is 0.2" in problem.what
+
+
+def leaves():
+    sys.exit(3)
+
+
+def test_an_environment_that_leaves_does_not_take_us_along():
+    assert [problem.what for problem in check(leaves).problems] == ["raises SystemExit: 3"]
 
 
 def test_what_goes_on_without_paying_is_a_note():

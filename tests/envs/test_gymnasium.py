@@ -1,7 +1,9 @@
 """Gymnasium environments in lanes: equal to stepping them by hand, and every failure in one line."""
 
+import contextlib
 import re
 import runpy
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from epomdp import train as training
 from epomdp.envs.boards import levels
 from epomdp.envs.gymnasium import GymnasiumEnvironment
 from epomdp.envs.maze import Maze
-from epomdp.errors import BadInput, RunFailed
+from epomdp.errors import BadInput, EnvironmentFailed, RunFailed
 from epomdp.runs import Run
 from epomdp.train import Settings
 
@@ -273,11 +275,14 @@ class Broken(Walk):
                 reward = float("nan")
             if self.fault == "hang":
                 time.sleep(60)
+            if self.fault == "exit":
+                sys.exit(3)
         return observation, reward, False, truncated, info
 
 
 FAULTS = {
     "crash": "raised ZeroDivisionError: no such thing",
+    "exit": "raised SystemExit: 3",
     "nan": "observation has NaN or infinite values",
     "shape": "observation is float32(1,), but its space is float32(2,)",
     "dtype": "observation is int32(2,), but its space is float32(2,)",
@@ -291,10 +296,63 @@ def test_a_failure_is_one_line_with_its_place(fault, monkeypatch):
     monkeypatch.setattr(Broken, "fault", fault)
     with pytest.raises(RunFailed) as caught:
         list(play(GymnasiumEnvironment(Broken, name="toy", step_seconds=0.3), context=7))
-    assert str(caught.value) == (
-        f"toy: context 7, step 3: {FAULTS[fault]}; the last checkpoint is good: "
-        "mend the environment and resume the run"
+    assert str(caught.value) == f"toy: context 7, step 3: {FAULTS[fault]}"
+
+
+class Stubborn(Walk):
+    """Hangs in the context that walks to 7, and lets nobody interrupt it."""
+
+    def step(self, action):
+        if self.goal == 7:
+            with contextlib.suppress(BaseException):
+                time.sleep(60)
+        return super().step(action)
+
+
+def test_the_lane_that_hung_is_named_and_not_the_one_after_it():
+    environment = GymnasiumEnvironment(
+        Stubborn, contexts=[7, 9], arguments=lambda n: {"length": n}, step_seconds=0.3
     )
+    lanes = environment.open(2)
+    first(lanes, [0, 1])
+    lanes.send(np.array([1, 1]))
+    with pytest.raises(RunFailed, match=r"^Stubborn: context 7, step 1: took longer"):
+        lanes.receive()
+
+
+def hang(**arguments):
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"arguments": lambda c: c["q"]}, "context {'p': 1}, making it: raised KeyError: 'q'"),
+        ({"arguments": lambda c: {"sed": 1}}, "context {'p': 1}, making it: raised TypeError: .*'sed'"),
+        ({"arguments": lambda c: sys.exit(3)}, "context {'p': 1}, making it: raised SystemExit: 3"),
+        (
+            {"arguments": lambda c: {}, "make": hang, "step_seconds": 0.3},
+            "context {'p': 1}, making it: took longer than step_seconds, which is 0.3$",
+        ),
+        (
+            {"arguments": lambda c: {"desc": 3}, "make": "FrozenLake-v1"},
+            "context {'p': 1}, making it: raised ",
+        ),
+    ],
+    ids=["key", "keyword", "exit", "hang", "id"],
+)
+def test_what_fails_where_it_is_made_is_one_line_with_the_context(given, message):
+    with pytest.raises(EnvironmentFailed, match=f"^toy: {message}") as caught:
+        GymnasiumEnvironment(given.pop("make", Walk), contexts=[{"p": 1}], name="toy", **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_environment_without_spaces_is_bad_input():
+    class Spaceless(gymnasium.Env):
+        action_space = gymnasium.spaces.Discrete(2)
+
+    with pytest.raises(BadInput, match=r"^Spaceless: has no observation_space; set it in its __init__"):
+        GymnasiumEnvironment(Spaceless)
 
 
 def test_a_failing_reset_is_one_too():
@@ -405,7 +463,8 @@ def test_a_crash_keeps_the_checkpoint_good_and_the_run_ends_as_if_there_had_been
     whole = training.train(settings("walk"), tmp_path / "whole", checkpoint_seconds=0)
     monkeypatch.setattr(Fails, "at_step", Fails.count + 100)
     with pytest.raises(
-        RunFailed, match=r"^Fails: context \d+, step \d+: raised RuntimeError: out of luck; the last"
+        RunFailed,
+        match=r"^Fails: context \d+, step \d+: raised RuntimeError: out of luck; the last checkpoint is good",
     ):
         training.train(settings("walk"), tmp_path / "broken", checkpoint_seconds=0)
     monkeypatch.setattr(Fails, "at_step", None)
@@ -417,6 +476,16 @@ def test_a_crash_keeps_the_checkpoint_good_and_the_run_ends_as_if_there_had_been
     ]
     for one, other in zip(*leaves, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_no_checkpoint_is_praised_where_there_is_none(register, tmp_path, monkeypatch):
+    register("walk", problems.from_gymnasium(Fails, contexts=range(40), max_episode_steps=12))
+    monkeypatch.setattr(Fails, "at_step", Fails.count + 40)
+    with pytest.raises(RunFailed, match=r"raised RuntimeError: out of luck$"):
+        training.train(settings("walk"), tmp_path / "broken")
+    register("never", problems.from_gymnasium(Walk, contexts=range(40), reset=lambda i: {"sed": i}))
+    with pytest.raises(RunFailed, match=r"^Walk: context 0, reset: raised TypeError: .*'sed'$"):
+        training.train(settings("never"), tmp_path / "never")
 
 
 def test_a_run_of_an_environment_that_is_not_registered_says_so(register, tmp_path):

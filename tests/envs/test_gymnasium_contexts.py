@@ -1,5 +1,7 @@
 """Contexts of Gymnasium environments: told apart by what is seen of them, and split without leaks."""
 
+import time
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from epomdp.contexts import leaks
 from epomdp.envs.gymnasium import GymnasiumEnvironment
 from epomdp.envs.gymnasium_contexts import difference, split
-from epomdp.errors import BadInput
+from epomdp.errors import BadInput, EnvironmentFailed
 
 
 class Walk(gymnasium.Env):
@@ -64,6 +66,19 @@ def test_the_pool_grows_where_there_are_many_copies():
     thirds = GymnasiumEnvironment(Walk, arguments=lambda n: {"length": 2 + n // 3}, name="toy")
     parts = split(thirds, **SIZES)
     assert max(int(name) for part in parts[:3] for name in part.ids) >= 64
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda env, observation: observation["map"], "raised IndexError: "),
+        (lambda env, observation: time.sleep(60), "took longer than step_seconds, which is 0.3$"),
+    ],
+    ids=["raises", "hangs"],
+)
+def test_content_that_fails_is_one_line_with_its_place(content, message):
+    with pytest.raises(EnvironmentFailed, match=f"^toy: context 0, reset: content {message}"):
+        split(GymnasiumEnvironment(Walk, name="toy", step_seconds=0.3), content, **SIZES)
 
 
 class Unseeded(Walk):

@@ -12,10 +12,7 @@ from epomdp.envs import watchdog
 from epomdp.envs.watchdog import Watchdog
 from epomdp.errors import RunFailed
 
-REST = (
-    "took longer than step_seconds, which is 0.2; "
-    "the last checkpoint is good: mend the environment and resume the run"
-)
+REST = "took longer than step_seconds, which is 0.2"
 MESSAGE = f"call 3 {REST}"
 
 
@@ -78,6 +75,14 @@ def test_a_call_that_comes_back_late_is_reported_too(dog):
             spin()
         except BaseException as caught:
             assert type(caught) is watchdog._Interruption
+
+
+def test_who_swallows_the_interruption_is_named_and_not_who_comes_next(dog):
+    with pytest.raises(RunFailed, match=MESSAGE), dog.watching():
+        dog.call(lambda: "call 3")
+        with contextlib.suppress(BaseException):
+            spin()
+        dog.call(lambda: "call 4")
 
 
 def test_other_errors_go_through(dog):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -14,7 +16,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from epomdp.envs.findings import Findings, Report
-from epomdp.envs.gymnasium import GymnasiumEnvironment, by_seed, make_by_id
+from epomdp.envs.gymnasium import GymnasiumEnvironment, by_seed
+from epomdp.envs.gymnasium_ids import make_by_id
 from epomdp.envs.spaces import entries, is_text, view
 from epomdp.envs.watchdog import Watchdog
 from epomdp.errors import BadInput
@@ -60,7 +63,7 @@ def check(
         step_seconds: wall time of a call.
 
     Raises:
-        BadInput: an id that is not there.
+        BadInput: an id that is not there, or what makes no environment.
     """
     if steps < 1:
         raise BadInput(f"check: steps must be at least 1, got {steps}")
@@ -68,15 +71,20 @@ def check(
     shown = env.unwrapped if isinstance(env, gymnasium.Env) else env
     name = getattr(shown, "name", None) or getattr(shown, "__name__", None) or type(shown).__name__
     if isinstance(env, str):
-        name, env = env, make_by_id(env)
-    with warnings.catch_warnings(), found.catch("call"), watchdog.watching():
+        name, env = env, functools.partial(make_by_id, env)
+    with (
+        warnings.catch_warnings(),
+        found.catch("call", passing=(BadInput,)),
+        closing(watchdog),
+        watchdog.watching(),
+    ):
         warnings.simplefilter(
             "ignore"
         )  # many environments warn of steps past an end, which are made on purpose
+        watchdog.call(lambda: f"{name}: making it")
         cases = _cases(env)
         if _check_spaces(cases[0].env, str(name), found):
             _check_cases(cases, np.random.default_rng(seed), steps, found, watchdog)
-    watchdog.close()
     return Report(str(name), tuple(found.problems.values()), tuple(found.notes))
 
 

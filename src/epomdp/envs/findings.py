@@ -85,15 +85,17 @@ class Findings:
         return not any(problem.check in checks for problem in self.problems.values())
 
     @contextlib.contextmanager
-    def catch(self, check: Check) -> Iterator[None]:
-        """Make a problem of whatever exception the environment raises."""
+    def catch(self, check: Check, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Make a problem of whatever exception the environment raises, but for those that are `passing`."""
         try:
             yield
         except jax.errors.UnexpectedTracerError:
             self.add(
                 "leak", "", "uses a traced value kept from an earlier call; keep such values in the state"
             )
-        except Exception as error:
+        except passing:
+            raise
+        except (Exception, SystemExit) as error:
             text = str(error).strip().split("\n")[0]
             self.add(check, "", f"raises {type(error).__name__}: {text}")
 

@@ -6,6 +6,7 @@ import faulthandler
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from textwrap import shorten
 from typing import Any
 
@@ -14,16 +15,20 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int, PyTree
 
+from epomdp.envs.gymnasium_ids import make_by_id, one_line, own_limit
 from epomdp.envs.host import HostEnvironment, HostStep, Lanes
 from epomdp.envs.spaces import Faulty, view
 from epomdp.envs.watchdog import Watchdog
-from epomdp.errors import BadInput, RunFailed, unknown_name
+from epomdp.errors import BadInput, EnvironmentFailed
 
 SEEDS = range(2**31)
 """The contexts of an environment whose reset seed decides what is made: those that any library takes."""
 
 STEPS = 1000
 """Steps after which an episode is truncated where the environment has no limit of its own."""
+
+FAILURES = (Exception, SystemExit)
+"""What code of others may raise; Ctrl-C is nobody's failure."""
 
 Make = str | Callable[..., gymnasium.Env]
 Keywords = Callable[[Any], dict[str, Any]]
@@ -77,11 +82,12 @@ class GymnasiumEnvironment(HostEnvironment):
         reset: from one of them to the keywords of `Env.reset`, {"seed": ..., "options": {...}}.
         arguments: from one of them to keywords of `make`; then a lane makes its environment anew for another context.
         max_episode_steps: our own limit; by default that of the registry, or of MiniGrid, else 1000.
-        step_seconds: wall time that a step or a reset may take.
+        step_seconds: wall time that a step, a reset or the making may take.
         name: by default that of the id or class.
 
     Raises:
         BadInput: an id that is not there, contexts that decide nothing, or spaces that agents cannot act in or see.
+        EnvironmentFailed: it could not be made in the first context.
     """
 
     shortest_truncation = 1  # environments truncate when they like
@@ -106,11 +112,16 @@ class GymnasiumEnvironment(HostEnvironment):
                 raise BadInput(f"{self.name}: {option} is {value}; it must be above zero")
         self._make, self.contexts, self.reset, self.arguments = make, contexts, reset, arguments
         self._limit, self.step_seconds = max_episode_steps, float(step_seconds)
-        env = self.make(contexts[0])
+        with closing(Watchdog(self.step_seconds)) as watchdog, watchdog.watching():
+            watchdog.call(lambda: f"{self.place(contexts[0])}, making it:")
+            env = self.make(contexts[0])
+        for space in ("action_space", "observation_space"):
+            if getattr(env, space, None) is None:
+                raise BadInput(f"{self.name}: has no {space}; set it in its __init__")
         self.num_actions, self.first_action = _actions(env.action_space, self.name)
         self.view = view(env.observation_space, self.name)
         self.observation = self.view.shown
-        self.max_episode_steps = int(max_episode_steps or _own_limit(env) or STEPS)
+        self.max_episode_steps = int(max_episode_steps or own_limit(env) or STEPS)
         env.close()
 
     def _key(self) -> tuple:
@@ -133,51 +144,27 @@ class GymnasiumEnvironment(HostEnvironment):
 
     def make(self, context: Any) -> gymnasium.Env:
         """An environment that can be reset to `context`, one of the contexts themselves."""
-        arguments = self.arguments(context) if self.arguments else {}
-        if isinstance(self._make, str):
-            return make_by_id(self._make, self._limit, arguments)
         try:
+            arguments = self.arguments(context) if self.arguments else {}
+            if isinstance(self._make, str):
+                return make_by_id(self._make, self._limit, arguments)
             env = self._make(**arguments)
-        except Exception as error:
-            raise RunFailed(f"{self.name}: context {context}, making it: {describe(error)}") from error
+        except BadInput:
+            raise
+        except FAILURES as error:
+            raise EnvironmentFailed(f"{self.place(context)}, making it: {describe(error)}") from error
         if not isinstance(env, gymnasium.Env):
             raise BadInput(
                 f"{self.name}: makes {env!r}, which is no gymnasium.Env; give its class, or a function"
             )
         return env
 
+    def place(self, context: Any) -> str:
+        """What messages call a context."""
+        return f"{self.name}: context {shorten(str(context), 60)}"
+
     def open(self, num_lanes: int) -> GymnasiumLanes:
         return GymnasiumLanes(self, num_lanes)
-
-
-def make_by_id(name: str, limit: int | None = None, arguments: dict[str, Any] | None = None) -> gymnasium.Env:
-    """`gymnasium.make` without its checks at every step; MiniGrid's ids are there without an import.
-
-    Raises:
-        BadInput: no such id, the nearest suggested, or a package that is missing.
-    """
-    plain = name.rpartition(":")[2]
-    if plain.startswith(("MiniGrid-", "BabyAI-")) and plain not in gymnasium.registry:
-        try:
-            import minigrid  # noqa: F401
-        except ImportError:
-            raise BadInput(f"gym:{name}: MiniGrid is not installed; pip install 'epomdp[minigrid]'") from None
-    try:
-        return gymnasium.make(name, limit, disable_env_checker=True, **arguments or {})
-    except gymnasium.error.UnregisteredEnv as error:
-        near = str(unknown_name("Gymnasium environment", name, gymnasium.registry))
-        if "did you mean" not in near:
-            near = f"unknown Gymnasium environment '{name}'; {one_line(error)}"
-        raise BadInput(f"{near} (module:ID imports the module that registers it)") from None
-    except (gymnasium.error.Error, ImportError) as error:
-        raise BadInput(f"gym:{name}: {one_line(error)}") from error
-    except Exception as error:
-        raise RunFailed(f"gym:{name}: making it: {describe(error)}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message on one line."""
-    return " ".join(str(error).split())
 
 
 def describe(error: BaseException) -> str:
@@ -252,7 +239,7 @@ class Lane:
         """Begin an episode in context number `index`.
 
         Raises:
-            RunFailed: the environment did what it must not.
+            EnvironmentFailed: the environment did what it must not.
         """
         environment = self.environment
         anew = self.env is None or (environment.arguments is not None and index != self.index)
@@ -265,13 +252,13 @@ class Lane:
         try:
             self.raw, _ = self.env.reset(**environment.reset(context))
             self.observation = environment.view.show(self.raw)
-        except Exception as error:
+        except FAILURES as error:
             raise self._failure(error) from error
         self.terminated = self.truncated = self.solved = False
         return self.observation
 
     def step(self, action: int) -> float:
-        """Act once; the reward. RunFailed as in `start`."""
+        """Act once; the reward. EnvironmentFailed as in `start`."""
         environment = self.environment
         assert self.env is not None
         self.steps += 1
@@ -290,7 +277,7 @@ class Lane:
                 said = info.get("is_success", info.get("success"))
                 self.solved = self._ended_well(reward) if said is None else bool(said)
             self.least, self.best = min(self.least, reward), max(self.best, reward)
-        except Exception as error:
+        except FAILURES as error:
             raise self._failure(error) from error
         return reward
 
@@ -308,14 +295,12 @@ class Lane:
 
     def place(self) -> str:
         """Where the episode is, for messages."""
-        context = shorten(str(self.environment.contexts[self.index]), 60)
         where = f"step {self.steps}" if self.steps else "reset"
-        return f"{self.environment.name}: context {context}, {where}:"
+        return f"{self.environment.place(self.environment.contexts[self.index])}, {where}:"
 
-    def _failure(self, error: Exception) -> RunFailed:
-        what = one_line(error) if isinstance(error, Faulty) else describe(error)
-        return RunFailed(
-            f"{self.place()} {what}; the last checkpoint is good: mend the environment and resume the run"
+    def _failure(self, error: BaseException) -> EnvironmentFailed:
+        return EnvironmentFailed(
+            f"{self.place()} {one_line(error) if isinstance(error, Faulty) else describe(error)}"
         )
 
     def close(self) -> None:
@@ -330,14 +315,3 @@ def _actions(space: gymnasium.Space, name: str) -> tuple[int, int]:
         mend = "wrap it so that it has a Discrete one (gymnasium.wrappers.TransformAction)"
         raise BadInput(f"{name}: its action space is {space}, and agents here take Discrete ones; {mend}")
     return int(space.n), int(space.start)
-
-
-def is_minigrid(env: gymnasium.Env) -> bool:
-    """Whether an environment is one of MiniGrid's, whose whole layout can be read."""
-    module = sys.modules.get("minigrid.minigrid_env")
-    return module is not None and isinstance(env.unwrapped, module.MiniGridEnv)
-
-
-def _own_limit(env: gymnasium.Env) -> int | None:
-    limit = env.spec.max_episode_steps if env.spec is not None else None
-    return limit or (env.unwrapped.max_steps if is_minigrid(env) else None)  # pyright: ignore

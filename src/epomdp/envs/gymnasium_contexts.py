@@ -7,6 +7,7 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -16,8 +17,9 @@ import numpy.typing as npt
 
 from epomdp import contexts
 from epomdp.contexts import ContextSet, Split
-from epomdp.envs.gymnasium import GymnasiumEnvironment, is_minigrid
-from epomdp.errors import BadInput
+from epomdp.envs.gymnasium import FAILURES, GymnasiumEnvironment, GymnasiumLanes, describe
+from epomdp.envs.gymnasium_ids import is_minigrid
+from epomdp.errors import BadInput, EnvironmentFailed
 
 Content = Callable[[gymnasium.Env, Any], Any]
 """From an environment just reset and its first observation to what tells its context from others."""
@@ -49,7 +51,7 @@ def split(
 
     Raises:
         BadInput: too few contexts that differ.
-        RunFailed: the environment failed while it was reset.
+        EnvironmentFailed: the environment failed while it was reset, or `content` did.
     """
     wanted = train + validation + test
     size = first = 2 ** max(4, int(np.ceil(np.log2(max(1.0, wanted * 9 / 8)))))
@@ -103,15 +105,10 @@ class Pool:
     def first(self, n: int) -> ContextSet:
         """The first n contexts."""
         environment = self.environment
-        lanes = environment.open(1)
-        for i in range(len(self._digests), n):
-            if self._blind:
-                seen = i
-            else:
-                observation = lanes.start([0], [{"context": i}])[0]
-                seen = _seen(lanes.lanes[0].env, lanes.lanes[0].raw, observation, self.content)
-            self._digests.append(_digest(seen, environment.name))
-        lanes.close()
+        with closing(environment.open(1)) as lanes:
+            for i in range(len(self._digests), n):
+                seen = i if self._blind else _first(lanes, i, self.content)[1]
+                self._digests.append(_digest(seen, environment.name))
         ids = [_name(environment.contexts[i], i) for i in range(n)]
         content = np.frombuffer(b"".join(self._digests[:n]), np.uint8).reshape(n, -1)
         return ContextSet.from_values({"context": np.arange(n, dtype=np.int32)}, ids, content)
@@ -119,25 +116,30 @@ class Pool:
 
 def difference(environment: GymnasiumEnvironment, content: Content | None = None) -> str:
     """Where two episodes in the first context with the same actions differ: "reset", "step 3", or "" for nowhere."""
-    lanes = environment.open(1)
     records: list[list[bytes]] = []
-    for _ in range(2):
-        observation = lanes.start([0], [{"context": 0}])[0]
-        seen = _seen(lanes.lanes[0].env, lanes.lanes[0].raw, observation, content)
-        records.append([_digest([seen, observation], environment.name)])
-        for t in range(PROBE):
-            lanes.send(np.array([t % environment.num_actions]))
-            records[-1].append(_digest(list(lanes.receive()), environment.name))
-    lanes.close()
+    with closing(environment.open(1)) as lanes:
+        for _ in range(2):
+            records.append([_digest(list(_first(lanes, 0, content)), environment.name)])
+            for t in range(PROBE):
+                lanes.send(np.array([t % environment.num_actions]))
+                records[-1].append(_digest(list(lanes.receive()), environment.name))
     differs = [one != other for one, other in zip(*records, strict=True)]
     return "" if not any(differs) else "reset" if differs[0] else f"step {differs.index(True)}"
 
 
-def _seen(env: gymnasium.Env | None, raw: Any, shown: npt.NDArray, content: Content | None) -> Any:
-    assert env is not None
-    if content is not None:
-        return content(env, raw)
-    return minigrid_layout(env) if is_minigrid(env) else shown
+def _first(lanes: GymnasiumLanes, index: int, content: Content | None) -> tuple[npt.NDArray, Any]:
+    """The first observation in context number `index`, and what tells that from others."""
+    shown = lanes.start([0], [{"context": index}])[0]
+    lane = lanes.lanes[0]
+    assert lane.env is not None
+    if content is None:
+        return shown, minigrid_layout(lane.env) if is_minigrid(lane.env) else shown
+    with lanes.watchdog.watching():
+        lanes.watchdog.call(lambda: f"{lane.place()} content")
+        try:
+            return shown, content(lane.env, lane.raw)
+        except FAILURES as error:
+            raise EnvironmentFailed(f"{lane.place()} content {describe(error)}") from error
 
 
 def minigrid_layout(env: gymnasium.Env) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 
-from epomdp.errors import RunFailed
+from epomdp.errors import EnvironmentFailed
 
 GRACE = 5.0
 """Seconds that an interrupted call has to come back, before the process is ended."""
@@ -40,6 +40,7 @@ class Watchdog:
         self._lock = threading.Lock()
         self._deadline = math.inf
         self._describe: Callable[[], str] = str
+        self._describe_late = self._describe
         self._watched = 0
         self._interrupted = False
         self._looked = time.monotonic()
@@ -68,7 +69,7 @@ class Watchdog:
         """Watch what runs inside.
 
         Raises:
-            RunFailed: a call was interrupted.
+            EnvironmentFailed: a call was interrupted.
         """
         self._watched = threading.get_ident()
         with contextlib.ExitStack() as stack:
@@ -79,12 +80,12 @@ class Watchdog:
                 yield
             except _Interruption:
                 self._stop()
-                raise RunFailed(self._message()) from None
+                raise EnvironmentFailed(self._message()) from None
             except BaseException:
                 self._settle()
                 raise
             if self._settle():
-                raise RunFailed(self._message())
+                raise EnvironmentFailed(self._message())
 
     def _stop(self) -> bool:
         """Stop the clock; whether the call has been interrupted."""
@@ -105,8 +106,7 @@ class Watchdog:
         return True
 
     def _message(self) -> str:
-        late = f"{self._describe()} took longer than step_seconds, which is {self.seconds:g}"
-        return f"{late}; the last checkpoint is good: mend the environment and resume the run"
+        return f"{self._describe_late()} took longer than step_seconds, which is {self.seconds:g}"
 
     def look(self) -> None:
         """One look at the clock, in the watchdog's own thread."""
@@ -120,7 +120,8 @@ class Watchdog:
             if late > GRACE and self._interrupted:
                 self._end()
             elif late > 0 and not self._interrupted:
-                self._interrupted = True
+                # Who swallows the interruption is blamed all the same, and not the call after it.
+                self._interrupted, self._describe_late = True, self._describe
                 self._interrupt()
 
     def _interrupt(self) -> None:
@@ -134,7 +135,7 @@ class Watchdog:
         """End the process without its cooperation."""
         message = f"epomdp: {self._message()} (it could not be interrupted, so this process ends)\n"
         os.write(2, message.encode())
-        os._exit(RunFailed.exit_status)
+        os._exit(EnvironmentFailed.exit_status)
 
 
 def _by_signal(thread: int) -> bool:
