@@ -220,6 +220,24 @@ def test_a_run_played_on_one_split_only_cannot_be_compared_on_test(capsys, train
     run(capsys, "evaluate", trained / "ppo-0", "--episodes", "2")
 
 
+def test_the_options_of_gymnasium_environments_reach_them(capsys, tmp_path):
+    for option in ("--step-seconds", "--max-episode-steps"):
+        train = [
+            "train",
+            "--env",
+            "gym:CartPole-v1",
+            "--agent",
+            "ppo",
+            option,
+            "0",
+            "--out",
+            tmp_path / "run",
+        ]
+        status, _, err = run(capsys, *train)
+        name = option.strip("-").replace("-", "_")
+        assert status == 2 and f"gym:CartPole-v1: {name} is 0" in err
+
+
 def test_report_writes_a_page_beside_the_run(capsys, trained):
     status, out, _ = run(capsys, "report", trained / "leep-0")
     assert status == 0 and out.strip() == str(trained / "leep-0" / "report.html")

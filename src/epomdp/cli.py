@@ -79,6 +79,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--themes", action="store_true", default=None, help="board games: a plane of clutter without meaning"
     )
     data.add_argument("--max-episode-steps", type=_number, help="step at which an episode is cut off")
+    data.add_argument(
+        "--step-seconds",
+        type=float,
+        help="gym: wall time that a step may take, before it is ended (default 60)",
+    )
     data.add_argument("--distribution", help="procgen: easy or hard levels (default: the protocol's)")
     data.add_argument(
         "--start-level", type=_number, help="procgen: seed of the first training level (default 0)"

@@ -5,6 +5,7 @@ import re
 import runpy
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import gymnasium
@@ -365,6 +366,11 @@ def test_a_failing_reset_is_one_too():
     ("arguments", "message"),
     [
         ({"make": "CartPol-v1"}, "unknown Gymnasium environment 'CartPol-v1'; did you mean 'CartPole-v1'"),
+        ({"make": ""}, "^gym:ID: the id is missing; give one of Gymnasium's, gym:CartPole-v1 for instance$"),
+        (
+            {"make": "nowhere/Pong-v5"},
+            "nothing that is imported registers nowhere/.* gym:MODULE:nowhere/Pong-v5",
+        ),
         ({"make": "nothing_here:Foo-v0"}, "gym:nothing_here:Foo-v0: No module named 'nothing_here'"),
         ({"make": "Pendulum-v1"}, "its action space is Box.*Discrete"),
         ({"make": Walk()}, "give an id, a class, or a function"),
@@ -378,6 +384,21 @@ def test_bad_input(arguments, message):
     with pytest.raises(BadInput, match=message) as caught:
         GymnasiumEnvironment(arguments.pop("make"), **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_ataris_ids_are_led_to_their_module(monkeypatch):
+    for name in [name for name in gymnasium.registry if name.startswith("ALE/")]:
+        monkeypatch.delitem(gymnasium.registry, name)
+    with pytest.raises(BadInput, match=r"unknown .*'ALE/Pong-v5'; .* give gym:ale_py:ALE/Pong-v5"):
+        GymnasiumEnvironment("ALE/Pong-v5")
+
+
+def test_warnings_of_gymnasium_are_plain_and_given_once():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        GymnasiumEnvironment("CartPole").make(0)
+    [warning] = caught
+    assert str(warning.message).startswith("WARN: Using the latest versioned environment `CartPole-v1`")
 
 
 def test_minigrids_first_view_is_the_picture_with_planes_of_the_direction():

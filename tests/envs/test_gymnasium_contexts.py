@@ -68,6 +68,25 @@ def test_the_pool_grows_where_there_are_many_copies():
     assert max(int(name) for part in parts[:3] for name in part.ids) >= 64
 
 
+def test_a_context_that_is_there_twice_is_named():
+    twice = GymnasiumEnvironment(Walk, contexts=[4, 5, 6, 5], name="toy")
+    with pytest.raises(BadInput, match=r"^toy: contexts number 1 and 3 are both 5; give each once$"):
+        split(twice, train=1, validation=0, test=1, seed=0)
+
+
+class Level:
+    """Its text is an address."""
+
+
+def test_ids_are_the_same_in_every_process():
+    levels = [Level() for _ in range(8)]
+    environment = GymnasiumEnvironment(
+        Walk, contexts=levels, reset=lambda level: {"seed": levels.index(level)}
+    )
+    parts = split(environment, train=2, validation=0, test=2, seed=0)
+    assert {name for part in parts[:3] for name in part.ids} <= {f"number {i}" for i in range(8)}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -27,6 +27,11 @@ def test_any_set_of_seeds_in_any_order():
     assert list(levels.hashes) == alone and len(set(alone)) == len(seeds)
 
 
+def test_a_level_that_is_given_twice_is_named():
+    with pytest.raises(BadInput, match=r"^procgen:maze: level 1 is given more than once"):
+        level_contexts("maze", "easy", [1, 1, 2])
+
+
 def test_levels_with_the_same_content_look_the_same():
     levels = level_contexts("maze", "easy", range(120))
     lanes = Procgen("maze", centred=False, backgrounds=False).open(120)

@@ -60,7 +60,7 @@ def _show_network(setup: training.Setup) -> None:
 
 
 ENVIRONMENT_OPTIONS = (
-    *("data", "size", "view", "themes", "max_episode_steps"),
+    *("data", "size", "view", "themes", "max_episode_steps", "step_seconds"),
     *("distribution", "start_level", "test_start_level"),
 )
 

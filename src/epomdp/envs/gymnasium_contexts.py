@@ -110,6 +110,12 @@ class Pool:
                 seen = i if self._blind else _first(lanes, i, self.content)[1]
                 self._digests.append(_digest(seen, environment.name))
         ids = [_name(environment.contexts[i], i) for i in range(n)]
+        places: dict[str, int] = {}
+        for i, name in enumerate(ids):
+            if places.setdefault(name, i) != i:
+                raise BadInput(
+                    f"{environment.name}: contexts number {places[name]} and {i} are both {name}; give each once"
+                )
         content = np.frombuffer(b"".join(self._digests[:n]), np.uint8).reshape(n, -1)
         return ContextSet.from_values({"context": np.arange(n, dtype=np.int32)}, ids, content)
 
@@ -155,7 +161,8 @@ def minigrid_layout(env: gymnasium.Env) -> dict[str, Any]:
 
 def _name(context: Any, index: int) -> str:
     text = str(context)
-    return text if len(text) <= 40 else f"number {index}"
+    # An address in memory is another one in the next process.
+    return text if len(text) <= 40 and " at 0x" not in text else f"number {index}"
 
 
 def _digest(content: Any, name: str) -> bytes:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import sys
+import warnings
 from typing import Any
 
 import gymnasium
 
 from epomdp.errors import BadInput, unknown_name
+
+PACKAGES = {"ALE": "ale_py"}
+"""Modules that register ids of a kind when they are imported, where the two have different names."""
 
 
 def make_by_id(name: str, limit: int | None = None, arguments: dict[str, Any] | None = None) -> gymnasium.Env:
@@ -16,14 +22,26 @@ def make_by_id(name: str, limit: int | None = None, arguments: dict[str, Any] | 
     Raises:
         BadInput: no such id, the nearest suggested, or a package that is missing. What else it raises goes through.
     """
-    plain = name.rpartition(":")[2]
+    module, _, plain = name.rpartition(":")
+    if not plain:
+        raise BadInput(
+            f"gym:{module or 'ID'}: the id is missing; give one of Gymnasium's, gym:CartPole-v1 for instance"
+        )
     if plain.startswith(("MiniGrid-", "BabyAI-")) and plain not in gymnasium.registry:
         try:
             import minigrid  # noqa: F401
         except ImportError:
             raise BadInput(f"gym:{name}: MiniGrid is not installed; pip install 'epomdp[minigrid]'") from None
     try:
-        return gymnasium.make(name, limit, disable_env_checker=True, **arguments or {})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            env = gymnasium.make(name, limit, disable_env_checker=True, **arguments or {})
+    except gymnasium.error.NamespaceNotFound:
+        group = plain.partition("/")[0]
+        raise BadInput(
+            f"unknown Gymnasium environment '{name}'; nothing that is imported registers {group}/...: install its "
+            f"package and give gym:{PACKAGES.get(group, 'MODULE')}:{plain}, with the module that registers it"
+        ) from None
     except gymnasium.error.UnregisteredEnv as error:
         near = str(unknown_name("Gymnasium environment", name, gymnasium.registry))
         if "did you mean" not in near:
@@ -31,6 +49,15 @@ def make_by_id(name: str, limit: int | None = None, arguments: dict[str, Any] | 
         raise BadInput(f"{near} (module:ID imports the module that registers it)") from None
     except (gymnasium.error.Error, ImportError) as error:
         raise BadInput(f"gym:{name}: {one_line(error)}") from error
+    for warning in caught:
+        _warn(re.sub("\x1b\\[[0-9;]*m", "", str(warning.message)), warning.category)
+    return env
+
+
+@functools.cache
+def _warn(text: str, category: type[Warning]) -> None:
+    """Pass a warning on, once: every lane makes an environment."""
+    warnings.warn(text, category, stacklevel=3)
 
 
 def one_line(error: BaseException) -> str:

@@ -52,7 +52,7 @@ class Lanes(abc.ABC):
 
     @abc.abstractmethod
     def receive(self) -> HostStep:
-        """The step that was begun last."""
+        """The step that was begun last. Its arrays may be written to by the next `start`: copy what is kept."""
 
     def close(self) -> None:  # noqa: B027 (nothing to free is common)
         """Free what the lanes hold."""

@@ -32,6 +32,11 @@ def level_contexts(game: str, distribution: str, seeds: Sequence[int]) -> Contex
     levels = np.asarray(seeds, np.int64)
     if levels.ndim != 1 or not levels.size or levels.min() < 0 or levels.max() > LAST_LEVEL:
         raise BadInput(f"procgen:{game}: levels must be a list of whole numbers from 0 to {LAST_LEVEL}")
+    different, counts = np.unique(levels, return_counts=True)
+    if different.size < levels.size:
+        raise BadInput(
+            f"procgen:{game}: level {different[counts > 1][0]} is given more than once; give each once"
+        )
     plain = variant(game, distribution, centred=False, backgrounds=False)
     frames = np.empty((levels.size, 64, 64, 3), np.uint8)
     for rows in _neighbours(levels):
