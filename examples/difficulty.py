@@ -26,26 +26,30 @@ def arm(game: str, levels: int, steps: int | None) -> Arm:
 
 
 def summarise(root: Path, game: str, steps: int | None, seeds: int) -> dict[str, Any]:
-    """By number of levels: scores of the sampled and the greedy policy on training and test levels, and the gap."""
-    from epomdp import results
-
+    """By number of levels and policy: each seed's mean return on training and on test levels."""
     found = {}
     for levels in LEVELS:
         played = evaluations(root, arm(game, levels, steps), seeds)
-        found[str(levels)] = {policy: results.scores(played, policy) for policy in POLICIES}
+        found[str(levels)] = {
+            policy: {
+                split: [float(e.episodes[policy][split].returns.mean()) for e in played]
+                for split in ("train", "test")
+            }
+            for policy in POLICIES
+        }
     return found
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """A panel a game."""
+    """A panel a game: a point a seed, and lines through their means."""
     figure, axes = panels(1, len(report), 3.4, 3.2)
     for (game, found), axis in zip(report.items(), axes[0], strict=True):
         levels = [int(n) for n in found]
         for split, colour in (("train", "#9aa0a6"), ("test", "#2a78d6")):
-            scores = [found[str(n)]["sampled"][split] for n in levels]
-            means = [score["mean"] for score in scores]
-            errors = np.abs(np.array([score["interval"] for score in scores]).T - means)
-            axis.errorbar(levels, means, errors, color=colour, marker="o", ms=3, capsize=2, label=split)
+            returns = np.array([found[str(n)]["sampled"][split] for n in levels])
+            axis.plot(levels, returns, "o", color=colour, ms=3)
+            axis.plot(levels, returns.mean(1), color=colour, label=split)
+        axis.set_ylim(bottom=0)
         axis.set_xscale("log")
         axis.set_title(game)
         axis.set_xlabel("training levels")
@@ -67,8 +71,8 @@ def main() -> None:
     for game, found in report.items():
         print(f"\n{game}: PPO, sampled, {options.seeds} seeds")
         for levels, scores in found.items():
-            train, test = (scores["sampled"][split] for split in ("train", "test"))
-            print(f"  {levels:>5} levels  train {train['mean']:6.2f}  test {test['mean']:6.2f}")
+            train, test = (np.mean(scores["sampled"][split]) for split in ("train", "test"))
+            print(f"  {levels:>5} levels  train {train:6.2f}  test {test:6.2f}")
     files.write_json(options.data, report)
     draw(report, options.picture)
 

@@ -54,6 +54,9 @@ QUESTIONS = {
     "LEEP backtracking against sampled": ("leep backtracking", "leep linked"),
 }
 
+DEPLOYED = "LEEP against PPO, sampled or greedy as training levels say"
+WAYS = (("leep linked", "leep greedy"), ("ppo sampled", "ppo greedy"))
+
 NAMES = {"ppo": "PPO", "unlinked": "the unlinked ensemble"}
 """Arms as questions about early stopping call them."""
 
@@ -132,11 +135,15 @@ def summarise(root: Path, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
             ).to_json()
             for split, runs in splits.items()
         }
+    pairs = {
+        question: [played[name]["test"] for name in pair]
+        for question, pair in QUESTIONS.items()
+        if played.keys() >= set(pair)
+    }
+    if played.keys() >= {way for ways in WAYS for way in ways}:
+        pairs[DEPLOYED] = [deployed(played, ways) for ways in WAYS]
     answers = {}
-    for question, pair in QUESTIONS.items():
-        if not played.keys() >= set(pair):
-            continue
-        first, second = (played[name]["test"] for name in pair)
+    for question, (first, second) in pairs.items():
         estimate = statistics.difference(
             [e.returns for _, e in first],
             [e.returns for _, e in second],
@@ -155,6 +162,13 @@ def summarise(root: Path, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
             last, after_share(found["ppo"], 1 / MEMBERS)
         )
     return {"seeds": seeds, "scores": scores, "answers": answers, "stopped": stopped, "curves": found}
+
+
+def deployed(played: dict[str, dict[str, Any]], ways: Sequence[str]) -> list[Any]:
+    """Each seed's test episodes by whichever of these policies has the higher mean training return."""
+    seeds = range(len(played[ways[0]]["test"]))
+    best = [max(ways, key=lambda way, k=seed: played[way]["train"][k][1].returns.mean()) for seed in seeds]
+    return [played[way]["test"][seed] for seed, way in enumerate(best)]
 
 
 def stopped_early(curve: dict[str, list[list[float]]]) -> list[float]:
@@ -184,7 +198,6 @@ def draw(report: dict[str, Any], path: Path) -> None:
             "bands: mean +- 1 standard error over seeds",
             fontsize=9,
         )
-        left.set_xlabel("environment steps, all members")
         left.set_ylabel("mean return")
         names = list(found["scores"])[::-1]
         for row, name in enumerate(names):

@@ -97,7 +97,6 @@ def draw(report: dict[str, Any], path: Path) -> None:
         draw_curves(axis, found["curves"], COLOURS)
         axis.axhline(found["scores"]["random sampled"]["test"]["mean"], color="#9aa0a6", lw=0.8, ls="--")
         axis.set_title(f"procgen:{game}, {found['seeds']} seeds")
-        axis.set_xlabel("environment steps, all members")
     axes[0][0].set_ylabel("mean return: test, dotted: training")
     axes[0][0].legend()
     save(figure, path)

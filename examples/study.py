@@ -204,13 +204,14 @@ def save(figure: Figure, path: Path) -> None:
 def draw_curves(axis: Axes, found: dict[str, dict[str, Any]], colours: dict[str, str]) -> None:
     """Each arm's learning curves on test and training (dotted) levels: mean +- one standard error over seeds."""
     for arm, curve in found.items():
-        steps = np.asarray(curve["steps"]).mean(0)
+        steps = np.asarray(curve["steps"]).mean(0) / 1e6
         for split, style in (("train", ":"), ("test", "-")):
             values = np.asarray(curve[split])
             mean, error = values.mean(0), values.std(0, ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
             axis.plot(steps, mean, style, color=colours[arm], label=arm if split == "test" else None)
             if split == "test":
                 axis.fill_between(steps, mean - error, mean + error, color=colours[arm], alpha=0.15, lw=0)
+    axis.set_xlabel("million environment steps, all members")
 
 
 def shown(value: float | None, form: str) -> str:

@@ -51,6 +51,20 @@ def test_curves_are_read_where_they_must_be(example):
     assert figure5.after_share(curve, 5 / 8) == [22.5, 6.0]
 
 
+def test_the_deployed_policy_is_chosen_on_training_levels_alone(example):
+    figure5 = example("figure5")
+
+    def seeds(*solved):
+        return [(["a", "b"], episodes(each, [0, 0])) for each in solved]
+
+    played = {
+        "sampled": {"train": seeds([0, 1], [1, 1]), "test": seeds([1, 1], [1, 0])},
+        "greedy": {"train": seeds([1, 1], [0, 0]), "test": seeds([0, 0], [1, 1])},
+    }
+    chosen = figure5.deployed(played, ("sampled", "greedy"))
+    assert [found.returns.mean() for _, found in chosen] == [0, 5]
+
+
 def test_paired_is_students_interval_and_none_of_one_seed(example):
     figure5 = example("figure5")
     first, second = [3.0, 5.0, 4.0, 9.0], [1.0, 2.0, 4.0, 3.0]
@@ -144,8 +158,9 @@ def test_difficulty_takes_each_number_of_levels_from_its_own_runs(example, monke
 
     monkeypatch.setattr(module, "evaluations", evaluations)
     found = module.summarise(None, "maze", 96, 2)
-    gaps = {levels: scores["sampled"]["gap"]["mean"] for levels, scores in found.items()}
-    assert gaps == {"20": 10, "50": 10, "100": 0, "200": 0, "500": 0, "2000": 0}
+    tests = {levels: scores["greedy"]["test"] for levels, scores in found.items()}
+    assert tests == {str(n): [10 * (n >= 100)] * 2 for n in module.LEVELS}
+    assert found["20"]["sampled"]["train"] == [10, 10]
     assert module.arm("maze", 50, None).settings.keys() == {"train_contexts", "evaluations"}
 
 
