@@ -77,11 +77,16 @@ class Collector:
         self._width = agent.num_envs if agent.num_envs % 2 else agent.num_envs // 2
         self._halves: list[_Half] = []
         self._reached: HostActors | None = None
+        self._room: Transition | None = None
 
     def rollout(self, params: PyTree, actors: HostActors, key: Array) -> tuple[HostActors, Transition]:
         """`num_steps` steps of every member from `actors`; ended episodes are replaced at once by fresh ones.
 
         Where `actors` are not those that the last rollout has returned, their episodes are replayed first.
+
+        The arrays of the transitions are used again by the next rollout: new memory for hundreds of megabytes of
+        frames costs more than copying them. `params` are what was learned from the last rollout, so that whoever
+        read it has finished before anything is written.
 
         Returns:
             The actors after it, and transitions with leaves (n, T, N, ...): the extras hold what the agent adds, and
@@ -95,7 +100,9 @@ class Collector:
         # Only a rollout that comes to its end can be gone on from.
         self._reached = None
         keys, chosen = _random(self.agent, self._resamples, key, len(self._halves))
-        rollout = self._empty(params, keys[0, 0])
+        if self._room is None:
+            self._room = self._empty(params, keys[0, 0])
+        rollout = self._room
         for t in range(self.agent.num_steps):
             for half, key_act in zip(self._halves, keys[t], strict=True):
                 if t:
@@ -110,7 +117,7 @@ class Collector:
         """Free the environments."""
         for half in self._halves:
             half.lanes.close()
-        self._halves, self._reached = [], None
+        self._halves, self._reached, self._room = [], None, None
 
     def _replay(self, actors: HostActors) -> None:
         if not self._halves:

@@ -160,3 +160,10 @@ def test_floats_of_another_width_are_taken():
 def test_what_no_agent_can_see_is_bad_input(space):
     with pytest.raises(BadInput, match=r"^toy: observations .*; wrap the environment$"):
         view(space, "toy")
+
+
+@pytest.mark.parametrize("side, full", [(32, 1), (33, 255)])
+def test_planes_beside_a_picture_count_as_its_pixels_do(side, full):
+    seen = view(Dict(image=pixels(side, 8, 3), way=Discrete(2)), "x")
+    shown = seen.show({"image": np.full((side, 8, 3), 7, np.uint8), "way": np.int64(1)})
+    assert (shown[..., :3] == 7).all() and (shown[..., 3] == 0).all() and (shown[..., 4] == full).all()

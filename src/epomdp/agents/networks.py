@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from epomdp.agents.layers import Convolution, ImpalaBlock, Linear, Patches, positions
+from epomdp.envs.base import LARGEST_BOARD
 from epomdp.errors import BadInput
 
 Params = Any
@@ -26,9 +27,6 @@ HIDDEN_MEANING = "widths of the hidden layers; none: the network's own"
 
 STRIDE = 2
 """The first convolution of a board goes on by two cells, the others by one."""
-
-LARGEST_BOARD = 32
-"""Sides up to which a picture of whole numbers is taken for the planes of a board."""
 
 CHANNELS = {"mlp": (), "board": (16, 32), "small": (16, 32, 32), "impala": (16, 32, 32)}
 HIDDEN = {"mlp": (128, 128), "board": (128, 128), "small": (256,), "impala": (256,)}

@@ -13,6 +13,9 @@ Key = Array
 Context = PyTree
 State = PyTree
 
+LARGEST_BOARD = 32
+"""Sides up to which a picture of whole numbers is taken for the planes of a board, whose values count as they are."""
+
 
 class Step(NamedTuple):
     """What one step shows. `observation` is the true successor's, also when the episode ended with it."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from epomdp.envs.base import LARGEST_BOARD
 from epomdp.errors import BadInput
 
 FIXED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
@@ -190,6 +191,8 @@ def _picture(picture: Entry, others: list[Entry]) -> View:
     numbers = [(_reader(entry), _flattener(entry.part)) for entry in others]
     height, width, channels = _turn(np.zeros(box.shape, bool), turned).shape
     planes = sum(int(spaces.flatdim(part)) for _, part in others)
+    # Networks take the bytes of what is no board from 0 to 255.
+    full = 1 if max(height, width) <= LARGEST_BOARD else 255
 
     def show(observation: Any) -> npt.NDArray:
         pixels = _turn(read(observation), turned)
@@ -200,7 +203,7 @@ def _picture(picture: Entry, others: list[Entry]) -> View:
         if not numbers:
             return pixels
         beside = np.concatenate([flatten(read_one(observation)) for read_one, flatten in numbers])
-        constant = np.broadcast_to(beside.astype(np.uint8), (height, width, planes))
+        constant = np.broadcast_to((full * beside).astype(np.uint8), (height, width, planes))
         return np.concatenate([pixels, constant], axis=-1)
 
     done = [f"the picture {_at(path)}".rstrip()] if path else []
