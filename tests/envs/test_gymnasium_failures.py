@@ -155,6 +155,10 @@ def test_a_failing_reset_is_one_too():
     ("arguments", "message"),
     [
         ({"make": "CartPol-v1"}, "unknown Gymnasium environment 'CartPol-v1'; did you mean 'CartPole-v1'"),
+        (
+            {"make": "a:b:CartPole-v1"},
+            "^gym:a:b:CartPole-v1: has a colon too many; give gym:ID or gym:MODULE:ID$",
+        ),
         ({"make": ""}, "^gym:ID: the id is missing; give one of Gymnasium's, gym:CartPole-v1 for instance$"),
         (
             {"make": "nowhere/Pong-v5"},

@@ -27,6 +27,8 @@ def make_by_id(name: str, limit: int | None = None, arguments: dict[str, Any] | 
         raise BadInput(
             f"gym:{module or 'ID'}: the id is missing; give one of Gymnasium's, gym:CartPole-v1 for instance"
         )
+    if ":" in module:
+        raise BadInput(f"gym:{name}: has a colon too many; give gym:ID or gym:MODULE:ID")
     if plain.startswith(("MiniGrid-", "BabyAI-")) and plain not in gymnasium.registry:
         try:
             import minigrid  # noqa: F401
