@@ -213,11 +213,9 @@ def gap(evaluations: Sequence[Evaluation], policy: str) -> statistics.Estimate:
 
 def leaked(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """How many of the runs' test contexts have the content of a training context: `contexts` and `share`."""
-    copies, all_of_them = (
-        sum(len(e.leaked) for e in evaluations),
-        sum(e.config["test_contexts"] for e in evaluations),
-    )
-    return {"contexts": copies, "share": copies / all_of_them if all_of_them else None}
+    copies = sum(len(e.leaked) for e in evaluations)
+    held_out = sum(e.config["test_contexts"] for e in evaluations)
+    return {"contexts": copies, "share": copies / held_out if held_out else None}
 
 
 def novel(evaluations: Sequence[Evaluation], policy: str) -> statistics.Summary | None:
