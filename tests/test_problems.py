@@ -83,6 +83,12 @@ def test_other_levels_widths_and_precision_are_departures_too():
     ]
 
 
+def test_what_an_old_run_has_not_recorded_is_unknown():
+    stored = dataclasses.asdict(Settings("procgen:maze", "leep").resolved())
+    del stored["env_options"]["start_level"]
+    assert problems.departures(stored, 25_000_000)[1] == ["start_level unknown instead of 0"]
+
+
 def test_an_agent_that_lacks_hyperparameters_of_the_protocol_keeps_its_own():
     settings = Settings("procgen:maze", "dqn").resolved()
     assert settings.agent_options == registry.options(registry.entry("dqn").config)

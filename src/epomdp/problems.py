@@ -335,8 +335,10 @@ def departures(config: dict[str, Any], steps: int) -> tuple[str, list[str]]:
         found.append(f"{config['agent']} instead of an agent with the protocol's hyperparameters")
     for chosen, values in published:
         for name, value in values.items():
-            if _plain(chosen[name]) != _plain(value):
-                found.append(f"{name} {_shown(chosen[name])} instead of {_shown(value)}")
+            # A run may be older than one of its options.
+            recorded = chosen.get(name, "unknown")
+            if _plain(recorded) != _plain(value):
+                found.append(f"{name} {_shown(recorded)} instead of {_shown(value)}")
     return taken, found
 
 
