@@ -1,13 +1,11 @@
-"""Pages in headless Chromium, for every test that opens one; host environments, for every test that steps one."""
+"""Pages in headless Chromium, for every test that opens one."""
 
 import gc
-import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import pytest
@@ -27,16 +25,6 @@ def few_programs() -> Iterator[None]:
     if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
         jax.clear_caches()
         gc.collect()
-
-
-@pytest.fixture(scope="session")
-def toys() -> ModuleType:
-    """The module `host_toys`."""
-    spec = importlib.util.spec_from_file_location("host_toys", Path(__file__).with_name("host_toys.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

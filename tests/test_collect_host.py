@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import host_toys as toys
 from epomdp import collect, collect_host
 from epomdp.agents import leep, ops, ppo
 from epomdp.agents.members import for_each_member
@@ -16,15 +17,15 @@ T = 12
 RESAMPLES = jnp.asarray([[0, 2, 2, 7], [5, 1, 6, 1]], jnp.int32)
 
 
-def make(toys, num_envs=6, **changes):
+def make(num_envs=6, **changes):
     env = toys.Corridor(**changes)
     config = ppo.Config(num_envs=num_envs, num_steps=T, num_minibatches=1, hidden=(8,))
     agent = leep.agent(leep.Config(members=2, ppo=config), env)
     return env, agent, agent.params(jax.jit(agent.init)(jax.random.key(0)))
 
 
-def collected(toys, rollouts=1, num_envs=6, **changes):
-    env, agent, params = make(toys, num_envs, **changes)
+def collected(rollouts=1, num_envs=6, **changes):
+    env, agent, params = make(num_envs, **changes)
     collector = Collector(env, agent, toys.corridors(8), RESAMPLES)
     actors = collect_host.begin(env, RESAMPLES, jax.random.key(1), num_envs)
     for i in range(rollouts):
@@ -41,9 +42,9 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("num_envs", [1, 3, 6])
-def test_a_rollout_is_that_of_a_plain_loop(toys, num_envs):
+def test_a_rollout_is_that_of_a_plain_loop(num_envs):
     """No halves at the same time and no lanes: every half from beginning to end, one episode object a place."""
-    env, agent, params, _, _, rollout = collected(toys, num_envs=num_envs)
+    env, agent, params, _, _, rollout = collected(num_envs=num_envs)
     contexts, halves = toys.corridors(8), 2 if num_envs % 2 == 0 else 1
     width = num_envs // halves
     key_act, key_start = jax.random.split(jax.random.key(10))
@@ -78,8 +79,8 @@ def test_a_rollout_is_that_of_a_plain_loop(toys, num_envs):
                         assert np.isnan(rollout.extras["episode_return"][at])
 
 
-def test_one_half_acts_while_the_other_steps(toys):
-    env, agent, params = make(toys)
+def test_one_half_acts_while_the_other_steps():
+    env, agent, params = make()
     events = []
 
     class Noted(toys.CorridorLanes):
@@ -98,8 +99,8 @@ def test_one_half_acts_while_the_other_steps(toys):
     assert events == [("send", 0), ("send", 1), *between * (T - 1), ("receive", 0), ("receive", 1)]
 
 
-def test_nothing_crosses_an_episodes_end(toys):
-    _, _, _, _, _, rollout = collected(toys)
+def test_nothing_crosses_an_episodes_end():
+    _, _, _, _, _, rollout = collected()
     ended = rollout.terminated | rollout.truncated
     assert rollout.terminated.any() and rollout.truncated.any()
     same_episode = (rollout.next_observation[..., [1, 3]] == rollout.observation[..., [1, 3]]).all(axis=-1)
@@ -111,9 +112,9 @@ def test_nothing_crosses_an_episodes_end(toys):
     assert (first[ended[:, :-1]][:, [0, 2]] == 0).all()
 
 
-def test_advantages_are_those_of_the_true_successors(toys):
+def test_advantages_are_those_of_the_true_successors():
     """PPO's targets of a rollout, against the critic asked about every successor."""
-    env, _, params, _, _, rollout = collected(toys)
+    env, _, params, _, _, rollout = collected()
     config = ppo.Config(num_envs=6, num_steps=T, num_minibatches=1, hidden=(8,))
     for i in range(2):
         member, one = jax.tree.map(lambda x, i=i: x[i], (params, rollout))
@@ -125,16 +126,16 @@ def test_advantages_are_those_of_the_true_successors(toys):
         np.testing.assert_allclose(found.advantage, np.asarray(expected).ravel(), atol=1e-4)
 
 
-def test_members_begin_in_their_own_contexts_alone(toys):
-    env, *_ = collected(toys, rollouts=4)
+def test_members_begin_in_their_own_contexts_alone():
+    env, *_ = collected(rollouts=4)
     for lanes in env.opened:
         for lane, seed in lanes.started:
             assert seed in set(np.asarray(RESAMPLES)[lane // 3].tolist())
 
 
 @pytest.mark.parametrize("num_envs", [1, 6])
-def test_another_process_goes_on_from_the_same_actors(toys, num_envs):
-    _, agent, params, collector, actors, _ = collected(toys, rollouts=2, num_envs=num_envs)
+def test_another_process_goes_on_from_the_same_actors(num_envs):
+    _, agent, params, collector, actors, _ = collected(rollouts=2, num_envs=num_envs)
     assert actors.length.max() > 3 and actors.actions.dtype == np.uint8
     stored = HostActors(*(jnp.asarray(x) for x in actors))
     other = Collector(toys.Corridor(), agent, toys.corridors(8), RESAMPLES)
@@ -146,15 +147,15 @@ def test_another_process_goes_on_from_the_same_actors(toys, num_envs):
         same(actors, stored)
 
 
-def test_a_collector_can_be_sent_back(toys):
+def test_a_collector_can_be_sent_back():
     """What it returns follows from the actors that it is given, wherever its lanes are."""
-    _, _, params, collector, actors, _ = collected(toys)
+    _, _, params, collector, actors, _ = collected()
     first = collector.rollout(params, actors, jax.random.key(3))
     same(first, collector.rollout(params, actors, jax.random.key(3)))
 
 
-def test_a_rollout_that_was_cut_off_can_be_done_again(toys):
-    env, _, params, collector, actors, _ = collected(toys)
+def test_a_rollout_that_was_cut_off_can_be_done_again():
+    env, _, params, collector, actors, _ = collected()
     wanted = collector.rollout(params, actors, jax.random.key(3))
     collector.rollout(params, actors, jax.random.key(4))
     env.fail_at = env.steps + 20
@@ -177,24 +178,24 @@ def changed(actors, **changes):
         {"row": lambda row: row[::-1]},
     ],
 )
-def test_a_replay_that_shows_something_else_is_refused(toys, changes):
-    env, agent, params, _, actors, _ = collected(toys)
+def test_a_replay_that_shows_something_else_is_refused(changes):
+    env, agent, params, _, actors, _ = collected()
     with pytest.raises(RunFailed, match=r"corridor: after \d+ replayed steps, context \d ") as failed:
         collector = Collector(env, agent, toys.corridors(8), RESAMPLES)
         collector.rollout(params, changed(actors, **changes), jax.random.key(3))
     assert "\n" not in str(failed.value)
 
 
-def test_a_replay_in_which_an_episode_ends_is_refused(toys):
+def test_a_replay_in_which_an_episode_ends_is_refused():
     """Going right for nine steps ends every corridor, whatever the marks say."""
-    env, agent, params, _, actors, _ = collected(toys)
+    env, agent, params, _, actors, _ = collected()
     too_long = changed(actors, length=lambda x: x * 0 + 8, actions=lambda x: x * 0 + 2, mark=lambda x: x * 0)
     with pytest.raises(RunFailed, match="replayed"):
         Collector(env, agent, toys.corridors(8), RESAMPLES).rollout(params, too_long, jax.random.key(3))
 
 
-def test_an_episode_that_goes_on_after_the_limit_is_refused(toys):
-    env, agent, params = make(toys)
+def test_an_episode_that_goes_on_after_the_limit_is_refused():
+    env, agent, params = make()
 
     class Endless(toys.CorridorLanes):
         def receive(self):
@@ -210,8 +211,8 @@ def test_an_episode_that_goes_on_after_the_limit_is_refused(toys):
         Collector(env, agent, toys.corridors(8), RESAMPLES).rollout(params, actors, jax.random.key(2))
 
 
-def test_closing_closes_every_lane(toys):
-    env, _, _, collector, _, _ = collected(toys)
+def test_closing_closes_every_lane():
+    env, _, _, collector, _, _ = collected()
     assert len(env.opened) == 2 and not any(lanes.closed for lanes in env.opened)
     collector.close()
     assert all(lanes.closed for lanes in env.opened)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import host_toys as toys
 from epomdp import episodes, evaluate_host
 from epomdp.agents import policies
 from epomdp.contexts import ContextSet
@@ -35,7 +36,7 @@ def mazes(n):
 
 @pytest.mark.parametrize("make", [guesses, mazes])
 @pytest.mark.parametrize("kind", ["sampled", "elimination", "backtracking"])
-def test_episodes_are_those_of_the_environment_in_jax(toys, make, kind):
+def test_episodes_are_those_of_the_environment_in_jax(make, kind):
     """More episodes than lanes, so that lanes go on with new ones while others are in the middle of theirs."""
     env, contexts = make(30)
     A, limit = env.num_actions, env.max_episode_steps
@@ -56,7 +57,7 @@ def test_episodes_are_those_of_the_environment_in_jax(toys, make, kind):
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 7, 64])
-def test_the_number_of_lanes_does_not_matter(toys, lanes):
+def test_the_number_of_lanes_does_not_matter(lanes):
     env, contexts = toys.Corridor(), toys.corridors(9)
     rows = np.arange(27) % 9
     keys = episodes.keys(5, [contexts.hashes[row] for row in rows], np.arange(27) // 9)
@@ -66,7 +67,7 @@ def test_the_number_of_lanes_does_not_matter(toys, lanes):
     assert all(opened.closed and len(opened.started) == 27 for opened in env.opened)
 
 
-def test_company_does_not_matter(toys):
+def test_company_does_not_matter():
     env, contexts = toys.Corridor(), toys.corridors(40)
     first = evaluate(env, ANY, (), contexts, episodes=2, seed=3)
     some = np.random.default_rng(0).permutation(40)[:11]
@@ -75,7 +76,7 @@ def test_company_does_not_matter(toys):
     assert (evaluate(env, ANY, (), contexts, episodes=2, seed=4).returns != first.returns).any()
 
 
-def test_records_are_those_of_a_walk_by_hand(toys):
+def test_records_are_those_of_a_walk_by_hand():
     env, contexts = toys.Corridor(), toys.corridors(8)
     found = evaluate(env, RIGHT, (), contexts, episodes=1, seed=0)
     for i in range(8):
@@ -88,7 +89,7 @@ def test_records_are_those_of_a_walk_by_hand(toys):
 
 
 @pytest.mark.parametrize("policy", [ANY, RIGHT])
-def test_a_trace_is_the_first_episode(toys, policy):
+def test_a_trace_is_the_first_episode(policy):
     env, contexts = toys.Corridor(), toys.corridors(6)
     found = evaluate(env, policy, (), contexts, episodes=2, seed=8)
     for i in range(6):
@@ -100,7 +101,7 @@ def test_a_trace_is_the_first_episode(toys, policy):
     assert all(opened.closed for opened in env.opened)
 
 
-def test_an_episode_that_goes_on_is_cut_at_the_limit(toys):
+def test_an_episode_that_goes_on_is_cut_at_the_limit():
     class Endless(toys.Corridor):
         def open(self, num_lanes):
             lanes = super().open(num_lanes)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+import host_toys as toys
 from epomdp import problems, results
 from epomdp import train as training
 from epomdp.contexts import ContextSet, Leak, split
@@ -43,7 +44,7 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture
-def register(toys):
+def register():
     """Name an environment for the length of a test."""
     names = []
 
@@ -110,7 +111,7 @@ def test_a_run_that_dies_ends_with_the_same_bits(tmp_path, register, agent, deat
     assert without_seconds(straight) == without_seconds(run)
 
 
-def test_a_replay_steps_only_what_had_been_done(tmp_path, register, toys):
+def test_a_replay_steps_only_what_had_been_done(tmp_path, register):
     """After a resume each lane starts its recorded context once more and is stepped no longer than the longest."""
     made = []
 
@@ -136,7 +137,7 @@ def test_a_replay_steps_only_what_had_been_done(tmp_path, register, toys):
     assert all(lanes.closed for lanes in halves)
 
 
-def test_members_act_in_their_own_contexts_alone(tmp_path, register, toys):
+def test_members_act_in_their_own_contexts_alone(tmp_path, register):
     made = []
 
     def make():
@@ -155,7 +156,7 @@ def test_members_act_in_their_own_contexts_alone(tmp_path, register, toys):
     assert len(set(map(frozenset, visited))) == MEMBERS
 
 
-def test_an_environment_that_fails_ends_the_run_and_keeps_the_checkpoint(tmp_path, register, toys):
+def test_an_environment_that_fails_ends_the_run_and_keeps_the_checkpoint(tmp_path, register):
     fail_at, path = 80, tmp_path / "run"
     name = register(lambda: toys.Corridor(fail_at=fail_at))
     with pytest.raises(RunFailed, match=r"context seed \d+ crashed at step \d+"):
@@ -175,7 +176,7 @@ def test_a_nan_ends_the_run_and_keeps_the_checkpoint(tmp_path, register):
         assert np.isfinite(np.asarray(leaf, np.float64)).all()
 
 
-def test_a_run_whose_episodes_cannot_be_found_again_is_not_continued(tmp_path, register, toys):
+def test_a_run_whose_episodes_cannot_be_found_again_is_not_continued(tmp_path, register):
     """In the second process every context is another one than it says."""
     other, path = {"by": 0}, tmp_path / "run"
     name = register(lambda: toys.Corridor(alter=lambda c: c | {"seed": c["seed"] + other["by"]}))
@@ -191,7 +192,7 @@ def test_a_run_whose_episodes_cannot_be_found_again_is_not_continued(tmp_path, r
     assert len(training.resume(path).metrics()) == 6
 
 
-def test_the_parts_of_a_problem_are_used_and_their_leaks_told(tmp_path, toys):
+def test_the_parts_of_a_problem_are_used_and_their_leaks_told(tmp_path):
     copies = ContextSet.from_values(toys.corridors(20)[np.arange(40) // 2].values)
 
     def halves(*, train, validation, test, seed):

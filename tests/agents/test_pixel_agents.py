@@ -12,17 +12,9 @@ from epomdp.agents.members import choose_strategy, for_each_member
 from epomdp.envs.base import Transition
 from epomdp.envs.guess import Guess
 from epomdp.errors import BadInput
+from pixels import frames, picture
 
 PIXELS = ("small", "impala")
-BYTES = jnp.uint8
-
-
-def picture(*shape, dtype=BYTES):
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def frames(seed, *shape):
-    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
 @functools.cache

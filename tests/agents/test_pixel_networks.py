@@ -9,17 +9,9 @@ import numpy as np
 import pytest
 
 from epomdp.agents import layers, networks
+from pixels import frames, picture
 
 PIXELS = ("small", "impala")
-BYTES = jnp.uint8
-
-
-def picture(*shape, dtype=BYTES):
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def frames(seed, *shape):
-    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
 @functools.cache
