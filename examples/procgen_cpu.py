@@ -19,18 +19,26 @@ if TYPE_CHECKING:
     from epomdp.agents.policies import Distribution, Policy
     from epomdp.episodes import Episodes
 
-GAMES = ("bigfish", "dodgeball")
+Tested = list[tuple[list[str], Any]]
+"""A seed's test levels and returns in them, (levels, episodes)."""
+
+STEPS = {"bigfish": 3_000_000, "dodgeball": 1_000_000}
+"""Of every run, over all members."""
+
 SHOWN = {"ppo": ("sampled", "greedy"), "leep": ("linked", "greedy")}
 COLOURS = {"ppo": "#2a78d6", "leep": "#c8375b"}
 
-SETTING = {"network": "small", "num_envs": 32, "num_steps": 64}
-"""Small rollouts, so that so few steps are a few hundred updates; all else is the protocol's. Not tuned."""
+RANDOM_EPISODES = 10
+"""Of uniform random play in each test level, to compare with: one is mostly luck."""
+
+SETTING = {"ppo": {"network": "small"}, "leep": {"network": "small", "num_envs": 16}}
+"""The protocol's but for the network, whose small kind suits a CPU, and LEEP's environments: 64 over all members."""
 
 
 def arm(game: str, agent: str, steps: int) -> Arm:
     """One agent in one game."""
     settings = {"steps": steps, "evaluations": 5, "train_contexts": 200, "test_contexts": 200}
-    return Arm(agent, f"procgen:{game}", agent, settings | {"agent_options": SETTING}, SHOWN[agent])
+    return Arm(agent, f"procgen:{game}", agent, settings | {"agent_options": SETTING[agent]}, SHOWN[agent])
 
 
 def constant(action: int, num_actions: int) -> Distribution:
@@ -41,8 +49,8 @@ def constant(action: int, num_actions: int) -> Distribution:
 
 
 def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[str, Any]:
-    """Scores of every policy, of uniform random play and of the best single action (by its training return); LEEP
-    against PPO, and the learning curves."""
+    """Scores of every policy, of uniform random play and of the best single action (by its training return); every
+    policy against random play, LEEP against PPO, and the learning curves."""
     from epomdp import results, statistics
     from epomdp import train as training
     from epomdp.agents import policies
@@ -57,8 +65,8 @@ def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[s
     _, setup, _ = training.load(made["ppo"].folder(root, 0))
     env, parts = setup.problem.env, {split: getattr(setup.parts, split) for split in results.SPLITS}
 
-    def play(policy: Policy, split: str) -> Episodes:
-        return evaluate(env, policy, (), parts[split], episodes=EPISODES, seed=0)
+    def play(policy: Policy, split: str, episodes: int = EPISODES, seed: int = 0) -> Episodes:
+        return evaluate(env, policy, (), parts[split], episodes=episodes, seed=seed)
 
     # A policy that sees nothing: whoever does no better has not been shown to have learned from what it sees.
     still = [policies.sampled(constant(action, env.num_actions), "") for action in range(env.num_actions)]
@@ -74,20 +82,28 @@ def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[s
                 [played_once.returns], [played_once.solved.astype(float)], ids=[list(part.ids)]
             )
             scores.setdefault(name, {})[split] = found.to_json()
-    answers = {}
-    for question, pair in {
-        "LEEP against PPO, both sampled": ("linked", "sampled"),
-        "LEEP against PPO, both greedy": ("greedy", "greedy"),
-    }.items():
-        sides = [
-            [(e.ids["test"], e.episodes[policy]["test"].returns) for e in played[name]]
-            for name, policy in zip(("leep", "ppo"), pair, strict=True)
-        ]
-        returns = [[values for _, values in side] for side in sides]
-        ids = tuple([names for names, _ in side] for side in sides)
-        answers[question] = statistics.difference(*returns, ids=(ids[0], ids[1])).to_json()
+    random = [
+        (list(parts["test"].ids), play(untrained["random sampled"], "test", RANDOM_EPISODES, seed).returns)
+        for seed in range(seeds)
+    ]
+    tested = {
+        f"{name} {policy}": [(e.ids["test"], e.episodes[policy]["test"].returns) for e in runs]
+        for name, runs in played.items()
+        for policy in SHOWN[name]
+    }
+    answers = {f"{name} against random play": compare(records, random) for name, records in tested.items()}
+    answers["LEEP against PPO, both sampled"] = compare(tested["leep linked"], tested["ppo sampled"])
+    answers["LEEP against PPO, both greedy"] = compare(tested["leep greedy"], tested["ppo greedy"])
     found = {name: curves(root, arm, seeds) for name, arm in made.items()}
     return {"seeds": seeds, "scores": scores, "answers": answers, "curves": found}
+
+
+def compare(first: Tested, second: Tested) -> dict[str, Any]:
+    """Mean test return of the first minus that of the second, paired by seed and level."""
+    from epomdp import statistics
+
+    (ids_a, a), (ids_b, b) = (zip(*side, strict=True) for side in (first, second))
+    return statistics.difference(a, b, ids=(ids_a, ids_b)).to_json()
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
@@ -104,16 +120,20 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = command_line(__doc__, "procgen-runs", "procgen_cpu.json", "procgen_cpu.png")
-    parser.add_argument("--games", nargs="+", default=list(GAMES))
+    parser.add_argument("--games", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500_000, help="of every run, over all members")
+    parser.add_argument("--steps", type=int, help="of every run; by default what suits the game")
     options = parser.parse_args()
     from epomdp import files
 
-    made = {game: {name: arm(game, name, options.steps) for name in SHOWN} for game in options.games}
-    # Seed by seed, so that all games have their first pair early.
-    for seed in range(1, options.seeds + 1):
-        finish(options.out, {arm: seed for arms in made.values() for arm in arms.values()})
+    made = {
+        game: {name: arm(game, name, options.steps or STEPS[game]) for name in SHOWN}
+        for game in options.games
+    }
+    # Seed by seed, so that all games have their first pair early; LEEP takes longer and goes first.
+    ordered = sorted((arm for arms in made.values() for arm in arms.values()), key=lambda arm: arm.name)
+    for seeds in range(1, options.seeds + 1):
+        finish(options.out, dict.fromkeys(ordered, seeds))
     report = {game: summarise(options.out, game, arms, options.seeds) for game, arms in made.items()}
     files.write_json(options.data, report)
     draw(report, options.picture)
