@@ -76,6 +76,16 @@ def test_company_does_not_matter():
     assert (evaluate(env, ANY, (), contexts, episodes=2, seed=4).returns != first.returns).any()
 
 
+def test_a_policy_without_chance_plays_one_episode_for_all():
+    env, contexts = toys.Corridor(), toys.corridors(8)
+    found = evaluate(env, RIGHT, (), contexts, episodes=3, seed=3)
+    assert [len(opened.started) for opened in env.opened] == [8]
+    once = evaluate(env, RIGHT, (), contexts, episodes=1, seed=3)
+    same(found, once._replace(**{name: np.repeat(x, 3, axis=1) for name, x in once._asdict().items()}))
+    evaluate(env, ANY, (), contexts, episodes=3, seed=3)
+    assert len(env.opened[-1].started) == 24
+
+
 def test_records_are_those_of_a_walk_by_hand():
     env, contexts = toys.Corridor(), toys.corridors(8)
     found = evaluate(env, RIGHT, (), contexts, episodes=1, seed=0)

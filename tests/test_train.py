@@ -95,7 +95,7 @@ def test_a_run_that_dies_twice_ends_with_the_same_bits(tmp_path, finished, agent
     assert without_seconds(finished[agent]) == without_seconds(run)
 
 
-def test_ctrl_c_stops_after_a_checkpoint_and_resume_ends_with_the_same_bits(tmp_path, finished):
+def test_ctrl_c_stops_after_a_checkpoint_and_resume_ends_with_the_same_bits(tmp_path, finished, capfd):
     def interrupt(progress):
         if progress.update == 2:
             os.kill(os.getpid(), signal.SIGINT)
@@ -103,6 +103,7 @@ def test_ctrl_c_stops_after_a_checkpoint_and_resume_ends_with_the_same_bits(tmp_
     path = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         training.train(settings(), path, on_progress=interrupt, checkpoint_seconds=1e9)
+    assert "\nstopping after this update; Ctrl-C again stops at once" in capfd.readouterr().err
     run, setup, resolved = training.load(path)
     assert training.restore(run, setup, resolved).update >= 2
     assert same_bits(finished["ppo"], training.resume(path))
@@ -265,6 +266,9 @@ def test_a_problem_of_ones_own_is_trained_by_name(tmp_path):
     problems.register(name, problems.Entry("mine", make, options={"size": 30}))
     with pytest.raises(BadInput, match="is there already"):
         problems.register(name, problems.Entry("mine", make))
+    problems.register(name, problems.Entry("mended", make, options={"size": 30}), replace=True)
+    with pytest.raises(BadInput, match="'maze' is one of epomdp's; choose another name"):
+        problems.register("maze", problems.Entry("mine", make), replace=True)
     run = training.train(settings(env=name, test_contexts=10, steps=32, evaluations=1), tmp_path / "run")
     assert run.config["env_options"] == {"size": 30}
     assert results.evaluate_run(run.path, episodes=1).steps == 32

@@ -34,13 +34,18 @@ def evaluate(
     Args:
         params: what the policy acts with; () where it needs none.
     """
-    rows = np.repeat(np.arange(len(contexts)), episodes)
-    keys = records.keys(seed, [contexts.hashes[i] for i in rows], np.tile(np.arange(episodes), len(contexts)))
+    # On the host an episode follows from its context and its actions: without chance in these, all are the first.
+    different = episodes if policy.random or not isinstance(env, HostEnvironment) else 1
+    rows = np.repeat(np.arange(len(contexts)), different)
+    numbers = np.tile(np.arange(different), len(contexts))
+    keys = records.keys(seed, [contexts.hashes[i] for i in rows], numbers)
     if isinstance(env, HostEnvironment):
         played = evaluate_host.play(env, policy, params, contexts, rows, keys)
     else:
         played = _play_in_turns(env, policy, params, contexts, rows, keys)
-    played = jax.tree.map(lambda x: x.reshape(len(contexts), episodes), played)
+    played = jax.tree.map(
+        lambda x: np.repeat(x.reshape(len(contexts), different), episodes // different, axis=1), played
+    )
     # Doubles, as they are when read back from JSON, so that both give the same figures.
     return played._replace(returns=played.returns.astype(np.float64))
 

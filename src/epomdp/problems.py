@@ -271,15 +271,22 @@ FAMILIES: dict[str, Family] = {
 }
 """By prefix."""
 
+_OURS = frozenset(PROBLEMS)
 
-def register(name: str, entry: Entry) -> None:
+
+def register(name: str, entry: Entry, *, replace: bool = False) -> None:
     """Add a problem of your own under a name that `train.Settings` then knows, in this process.
+
+    Args:
+        replace: take the place of another of your own, one that has been mended, say.
 
     Raises:
         BadInput: the name is taken.
     """
-    if name in PROBLEMS:
-        raise BadInput(f"environment '{name}' is there already; choose another name")
+    if name in _OURS:
+        raise BadInput(f"environment '{name}' is one of epomdp's; choose another name")
+    if name in PROBLEMS and not replace:
+        raise BadInput(f"environment '{name}' is there already; choose another name, or give replace=True")
     PROBLEMS[name] = entry
 
 

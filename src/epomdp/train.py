@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -367,6 +368,8 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        # Not by way of sys.stderr, in the middle of whose work this may be.
+        os.write(2, b"\nstopping after this update; Ctrl-C again stops at once, from the last checkpoint\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

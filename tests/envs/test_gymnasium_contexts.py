@@ -30,8 +30,15 @@ def test_parts_are_disjoint_by_first_observation():
 
 def test_contexts_that_look_alike_are_told_apart_by_content():
     alike = GymnasiumEnvironment(Walk, contexts=range(40), arguments=lambda n: {"length": 7}, name="toy")
-    with pytest.raises(BadInput, match="40 contexts are asked for, but among the first 40 only 1 differ"):
+    with pytest.raises(
+        BadInput, match="20 test contexts are asked for, but among the first 40 only 1 differ"
+    ):
         split(alike, **SIZES)
+    few = GymnasiumEnvironment(Walk, contexts=range(30), arguments=lambda n: {"length": n + 2}, name="toy")
+    with pytest.raises(
+        BadInput, match="20 test contexts are asked for, and there are only 30; ask for fewer"
+    ):
+        split(few, **SIZES)
     parts = split(alike, lambda env, observation: {"x": [str(env.unwrapped.np_random.random())]}, **SIZES)
     assert sum(map(len, parts[:3])) == 40
 

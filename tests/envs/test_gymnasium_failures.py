@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from epomdp.envs.check_host import check
 from epomdp.envs.gymnasium import GymnasiumEnvironment
 from epomdp.errors import BadInput, EnvironmentFailed, RunFailed
 from gymnasium_toys import Walk
@@ -36,6 +37,8 @@ class Broken(Walk):
                 observation = observation.astype(np.int32)
             if self.fault == "reward":
                 reward = float("nan")
+            if self.fault == "large":
+                reward = 1e39
             if self.fault == "hang":
                 time.sleep(60)
             if self.fault == "exit":
@@ -50,6 +53,7 @@ FAULTS = {
     "shape": "observation is float32(1,), but its space is float32(2,)",
     "dtype": "observation is int32(2,), but its space is float32(2,)",
     "reward": "reward is nan",
+    "large": "reward is 1e+39",
     "hang": "took longer than step_seconds, which is 0.3",
 }
 
@@ -64,6 +68,41 @@ def test_a_failure_is_one_line_with_its_place(fault, monkeypatch):
             lanes.send(np.array([1]))
             lanes.receive()
     assert str(caught.value) == f"toy: context 7, step 3: {FAULTS[fault]}"
+
+
+class Unclosable(Broken):
+    """Closes a window that it has never opened."""
+
+    fault = "crash"
+
+    def close(self):
+        raise AttributeError("no window")
+
+
+def test_a_close_that_fails_is_a_warning_and_hides_nothing():
+    with pytest.warns(UserWarning, match=r"^toy: its close\(\) raised AttributeError: no window$"):
+        lanes = GymnasiumEnvironment(Unclosable, name="toy").open(2)
+    first(lanes, [0, 1])
+    with pytest.raises(EnvironmentFailed, match="raised ZeroDivisionError"), pytest.warns(UserWarning):
+        try:
+            for _ in range(3):
+                lanes.send(np.array([0, 0]))
+                lanes.receive()
+        finally:
+            lanes.close()
+    assert all(lane.env is None for lane in lanes.lanes)
+
+
+def test_one_object_for_all_lanes_is_refused():
+    one = Walk()
+    with pytest.raises(
+        BadInput, match=r"^toy: makes the same object each time, .* a function that makes a new one"
+    ):
+        first(GymnasiumEnvironment(lambda: one, name="toy").open(1), [0])
+    with pytest.raises(BadInput, match="makes the same object"):
+        first(GymnasiumEnvironment(lambda: gymnasium.wrappers.TimeLimit(one, 9), name="toy").open(1), [0])
+    assert "gives the same object each time" in str(check(lambda: one))
+    assert check(Walk).ok
 
 
 class Stubborn(Walk):
@@ -146,8 +185,9 @@ def test_a_failing_reset_is_one_too():
         ({"make": Walk()}, "give an id, a class, or a function"),
         ({"make": lambda: 3, "name": "toy"}, "toy: makes 3, which is no gymnasium.Env"),
         ({"make": Walk, "contexts": []}, "contexts are empty"),
-        ({"make": Walk, "max_episode_steps": 0}, "max_episode_steps is 0; it must be above zero"),
-        ({"make": Walk, "step_seconds": -1}, "step_seconds is -1; it must be above zero"),
+        ({"make": Walk, "max_episode_steps": 0}, "max_episode_steps is 0; it must be a number above zero"),
+        ({"make": Walk, "step_seconds": "x"}, "step_seconds is x; it must be a number above zero"),
+        ({"make": Walk, "step_seconds": -1}, "step_seconds is -1; it must be a number above zero"),
     ],
 )
 def test_bad_input(arguments, message):

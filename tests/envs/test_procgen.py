@@ -7,7 +7,7 @@ import pytest
 
 from epomdp.envs import envpool_procgen, procgen
 from epomdp.envs.envpool_procgen import Pool, Variant
-from epomdp.envs.procgen import GAMES, NUM_ACTIONS, Procgen
+from epomdp.envs.procgen import GAMES, LAST_LEVEL, NUM_ACTIONS, Procgen
 from epomdp.envs.procgen_levels import level_contexts
 from epomdp.errors import BadInput, RunFailed
 
@@ -155,6 +155,12 @@ def test_levels_far_apart_get_pools_of_their_own_and_idle_ones_are_dropped(monke
     assert all(pool.count == 1 for pool in lanes._pools)
     assert len(lanes._pools) <= 3 + 2 + 2
     lanes.close()
+
+
+def test_the_last_levels_can_be_played():
+    frames = Procgen("maze").open(2).start([0, 1], contexts(LAST_LEVEL, LAST_LEVEL - 1))
+    alone = Procgen("maze").open(1).start([0], contexts(LAST_LEVEL))
+    np.testing.assert_array_equal(alone[0], frames[0])
 
 
 def test_a_level_that_is_not_the_expected_one_ends_the_run():

@@ -51,6 +51,18 @@ def vector(mode, num_envs=3):
     return SyncVectorEnv([lambda i=i: Count(i) for i in range(num_envs)], autoreset_mode=mode)
 
 
+class Reusing(gymnasium.vector.VectorWrapper):
+    """Gives out the same arrays at every step."""
+
+    def step(self, actions):
+        fresh = self.env.step(actions)[:4]
+        if not hasattr(self, "kept"):
+            self.kept = [np.array(x, np.float32 if x.dtype == float else x.dtype) for x in fresh]
+        for own, new in zip(self.kept, fresh, strict=True):
+            own[:] = new
+        return *self.kept, {}
+
+
 def expected(first, skipped, num_steps):
     """By hand: (episode, step before, terminated, truncated) of an environment's steps, from the one `skipped`."""
     rows, episode = [], first
@@ -85,6 +97,18 @@ def test_steps_are_true_ones_and_successors_those_of_their_own_episode(mode, num
     assert rollout.reward.shape == (num_steps, 3) and rollout.observation.shape == (num_steps, 3, 2)
     for n in range(3):
         check(rollout, n, n, 0, num_steps)
+
+
+def test_arrays_may_be_used_again():
+    env, seen = Reusing(vector(AutoresetMode.NEXT_STEP)), np.zeros(3, np.float32)
+
+    def act_in_place(observation):
+        seen[:] = act(observation)[1]["seen"]
+        return np.zeros(3, int), {"seen": seen}
+
+    _, rollout = record(env, act_in_place, begin(env), 9)
+    for n in range(3):
+        check(rollout, n, n, 0, 9)
 
 
 @pytest.mark.parametrize("mode", MODES)

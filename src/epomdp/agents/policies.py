@@ -26,11 +26,13 @@ class Policy(NamedTuple):
         init: () -> memory at the start of an episode.
         act: (params, observation, last reward, memory, key) -> (action, memory).
         description: one plain sentence for tables.
+        random: whether `act` makes use of its key.
     """
 
     init: Callable[[], PyTree]
     act: Callable[[PyTree, PyTree, Float[Array, ""], PyTree, Array], tuple[Int[Array, ""], PyTree]]
     description: str
+    random: bool = True
 
 
 def pick_greedy(log_p: Float[Array, " A"], key: Array) -> Int[Array, ""]:
@@ -49,7 +51,7 @@ def memoryless(distribution: Distribution, select: Select, description: str) -> 
     def act(params, observation, reward, memory, key):
         return select(distribution(params, observation), key), memory
 
-    return Policy(lambda: (), act, description)
+    return Policy(lambda: (), act, description, select is not pick_greedy)
 
 
 def greedy(distribution: Distribution, description: str) -> Policy:
@@ -172,7 +174,7 @@ def _learning(
             fingerprints, useless, memory.taken.at[slot].set(action), memory.seen + new, slot
         )
 
-    return Policy(init, act, description)
+    return Policy(init, act, description, select is not pick_greedy)
 
 
 def uniform(num_actions: int) -> Distribution:

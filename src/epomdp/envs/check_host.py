@@ -82,16 +82,24 @@ def check(
             "ignore"
         )  # many environments warn of steps past an end, which are made on purpose
         watchdog.call(lambda: f"{name}: making it")
-        cases = _cases(env)
+        cases = _cases(env, found)
         if _check_spaces(cases[0].env, str(name), found):
             _check_cases(cases, np.random.default_rng(seed), steps, found, watchdog)
     return Report(str(name), tuple(found.problems.values()), tuple(found.notes))
 
 
-def _cases(env: Any) -> list[_Case]:
+def _cases(env: Any, found: Findings) -> list[_Case]:
     if isinstance(env, GymnasiumEnvironment):
         return [_Case(str(c), env.make(c), env.reset(c)) for c in env.contexts[:_CONTEXTS]]
     made = env if isinstance(env, gymnasium.Env) else env()
+    if isinstance(made, gymnasium.Env) and made is not env:
+        other = env()
+        if other.unwrapped is made.unwrapped:
+            found.add(
+                "call", "making it", "gives the same object each time; episodes side by side want one each"
+            )
+        else:
+            other.close()
     return [_Case(str(i), made, by_seed(i)) for i in range(_CONTEXTS)]
 
 

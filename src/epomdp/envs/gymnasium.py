@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import math
 import sys
+import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from textwrap import shorten
@@ -17,7 +19,7 @@ from jaxtyping import Int, PyTree
 
 from epomdp.envs.gymnasium_ids import make_by_id, one_line, own_limit
 from epomdp.envs.host import HostEnvironment, HostStep, Lanes
-from epomdp.envs.spaces import Faulty, view
+from epomdp.envs.spaces import LARGEST, Faulty, view
 from epomdp.envs.watchdog import Watchdog
 from epomdp.errors import BadInput, EnvironmentFailed
 
@@ -108,10 +110,11 @@ class GymnasiumEnvironment(HostEnvironment):
             raise BadInput(f"{self.name}: is no id and makes nothing; give an id, a class, or a function")
         check_contexts(self.name, contexts, reset is by_seed and arguments is None)
         for option, value in (("max_episode_steps", max_episode_steps), ("step_seconds", step_seconds)):
-            if value is not None and not value > 0:
-                raise BadInput(f"{self.name}: {option} is {value}; it must be above zero")
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise BadInput(f"{self.name}: {option} is {value}; it must be a number above zero")
         self._make, self.contexts, self.reset, self.arguments = make, contexts, reset, arguments
         self._limit, self.step_seconds = max_episode_steps, float(step_seconds)
+        self._made_last: Callable[[], Any] = lambda: None
         with closing(Watchdog(self.step_seconds)) as watchdog, watchdog.watching():
             watchdog.call(lambda: f"{self.place(contexts[0])}, making it:")
             env = self.make(contexts[0])
@@ -122,7 +125,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self.view = view(env.observation_space, self.name)
         self.observation = self.view.shown
         self.max_episode_steps = int(max_episode_steps or own_limit(env) or STEPS)
-        env.close()
+        shut(env, self.name)
 
     def _key(self) -> tuple:
         same = self.contexts if isinstance(self.contexts, range) else id(self.contexts)
@@ -143,7 +146,12 @@ class GymnasiumEnvironment(HostEnvironment):
         return hash(self._key())
 
     def make(self, context: Any) -> gymnasium.Env:
-        """An environment that can be reset to `context`, one of the contexts themselves."""
+        """An environment that can be reset to `context`, one of the contexts themselves.
+
+        Raises:
+            BadInput: `make` makes no environment, or no new one.
+            EnvironmentFailed: it could not be made.
+        """
         try:
             arguments = self.arguments(context) if self.arguments else {}
             if isinstance(self._make, str):
@@ -157,6 +165,12 @@ class GymnasiumEnvironment(HostEnvironment):
             raise BadInput(
                 f"{self.name}: makes {env!r}, which is no gymnasium.Env; give its class, or a function"
             )
+        if env.unwrapped is self._made_last():
+            raise BadInput(
+                f"{self.name}: makes the same object each time, and episodes run side by side; give its class, or a "
+                "function that makes a new one"
+            )
+        self._made_last = weakref.ref(env.unwrapped)
         return env
 
     def place(self, context: Any) -> str:
@@ -170,6 +184,14 @@ class GymnasiumEnvironment(HostEnvironment):
 def describe(error: BaseException) -> str:
     """What an environment has raised."""
     return f"raised {type(error).__name__}: {one_line(error)}".rstrip(": ")
+
+
+def shut(env: gymnasium.Env, name: str) -> None:
+    """Close an environment. Nothing depends on it any more, so that where it fails a warning says so."""
+    try:
+        env.close()
+    except FAILURES as error:
+        warnings.warn(f"{name}: its close() {describe(error)}", stacklevel=2)
 
 
 class GymnasiumLanes(Lanes):
@@ -266,7 +288,7 @@ class Lane:
             result = self.env.step(action + environment.first_action)
             self.raw, reward, terminated, truncated, info = result
             reward = float(reward)
-            if not np.isfinite(reward):
+            if not abs(reward) <= LARGEST:
                 raise Faulty(f"reward is {reward}")
             self.observation = environment.view.show(self.raw)
             self.terminated = bool(terminated)
@@ -305,7 +327,7 @@ class Lane:
 
     def close(self) -> None:
         if self.env is not None:
-            self.env.close()
+            shut(self.env, self.environment.name)
             self.env = None
 
 

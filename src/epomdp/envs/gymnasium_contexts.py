@@ -67,9 +67,15 @@ def split(
             different = len(set(some.hashes))
             if min(train, test) < 1 or validation < 0 or (different == len(some) >= wanted):
                 raise
+            parts = f"{train} training, {validation} validation and {test} test contexts"
+            asked = f"{environment.name}: {parts} are asked for"
+            if different == len(some):
+                raise BadInput(
+                    f"{asked}, and there are only {different}; ask for fewer, or give more"
+                ) from error
             raise BadInput(
-                f"{environment.name}: {wanted} contexts are asked for, but among the first {len(some)} only "
-                f"{different} differ at first sight; ask for fewer, or say with `content` what tells them apart"
+                f"{asked}, but among the first {len(some)} only {different} differ at first sight; ask for fewer, or "
+                "say with `content` what tells them apart"
             ) from error
 
 

@@ -35,6 +35,9 @@ GAMES = (
 DISTRIBUTIONS = ("easy", "hard")
 NUM_ACTIONS = 15
 
+LAST_LEVEL = 2**31 - 2
+"""The largest seed of a level; EnvPool counts them in 32 bits."""
+
 SPARE = 256
 """Games of a pool beyond those that are needed at once: the more there are, the nearer is a wanted level."""
 
@@ -178,7 +181,7 @@ class ProcgenLanes(Lanes):
             return
         self._drop()
         wanted = [int(levels[lane]) for lane in lanes]
-        first, last = min(wanted) // 100 * 100, max(wanted) // 100 * 100 + 99
+        first, last = min(wanted) // 100 * 100, min(max(wanted) // 100 * 100 + 99, LAST_LEVEL)
         if len(lanes) > 1 and last - first < WIDEST:
             self._pools.append(Pool(self._variant, wanted, SPARE, first, last - first + 1))
             self._pools[-1].lane[: len(lanes)] = lanes

@@ -8,11 +8,8 @@ import numpy as np
 
 from epomdp.contexts import ContextSet, Overlap, Split
 from epomdp.envs.envpool_procgen import Pool
-from epomdp.envs.procgen import WIDEST, variant
+from epomdp.envs.procgen import LAST_LEVEL, WIDEST, variant
 from epomdp.errors import BadInput
-
-LAST_LEVEL = 2**31 - 2
-"""The largest seed of a level; EnvPool counts them in 32 bits."""
 
 _AT_ONCE = 256
 
@@ -21,7 +18,7 @@ def level_contexts(game: str, distribution: str, seeds: Sequence[int]) -> Contex
     """The levels with these seeds, in this order; ids like maze-17.
 
     Their content is the first frame, not centred on the player and without a background: levels that differ in the
-    background alone count as the same. Making one costs some 2 ms, and nothing is kept between calls.
+    background alone count as the same. Making one costs about a millisecond, and nothing is kept between calls.
 
     Args:
         seeds: different ones, from 0 to LAST_LEVEL; any set, not only ranges.

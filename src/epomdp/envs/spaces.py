@@ -20,6 +20,10 @@ MOST_PLANES = 16
 """Values up to which a number beside a picture becomes planes of it, one a value."""
 
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Agents see, and are paid, in single precision."""
+
+
 class Faulty(ValueError):
     """An observation that is not of its space, or another value that a step must not give."""
 
@@ -119,7 +123,7 @@ def _reader(entry: Entry) -> Callable[[Any], npt.NDArray]:
             raise Faulty(
                 f"observation {_at(path)}is {array.dtype}{array.shape}, but its space is {dtype}{shape}"
             )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not (np.abs(array) <= LARGEST).all():
             raise Faulty(f"observation {_at(path)}has NaN or infinite values")
         return array
 

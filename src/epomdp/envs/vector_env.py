@@ -65,7 +65,7 @@ def record(
         raise BadInput("record: the environment's metadata have no autoreset_mode; give `mode`")
     steps, real = [], []
     while sum(real, np.zeros(env.num_envs, int)).min() < num_steps:
-        action, extras = jax.tree.map(np.asarray, act(cursor.observation))
+        action, extras = _copied(act(cursor.observation))
         observation, reward, terminated, truncated, infos = env.step(action)
         ended = np.asarray(terminated) | np.asarray(truncated)
         following = _copied(observation)
@@ -73,7 +73,7 @@ def record(
             _replace(following, infos["final_obs"], np.flatnonzero(ended))
         elif mode == AutoresetMode.DISABLED and ended.any():
             observation, _ = env.reset(options={"reset_mask": ended})
-        reward, flags = np.asarray(reward, np.float32), [np.array(x, bool) for x in (terminated, truncated)]
+        reward, flags = np.array(reward, np.float32), [np.array(x, bool) for x in (terminated, truncated)]
         shown: list[Any] = [cursor.observation, action, reward, *flags, following, extras]
         steps.append(Transition(*shown))
         real.append(~cursor.over)
@@ -84,8 +84,9 @@ def record(
     return cursor, jax.tree.map(lambda *x: np.stack(x)[rows, columns], *steps)
 
 
-def _copied(observation: PyTree) -> PyTree:
-    return jax.tree.map(np.array, observation)
+def _copied(tree: PyTree) -> PyTree:
+    """Environments may write to their arrays again."""
+    return jax.tree.map(np.array, tree)
 
 
 def _replace(observations: PyTree, single: np.ndarray, environments: Int[np.ndarray, " k"]) -> None:
