@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from epomdp.agents.policies import Distribution, Policy
     from epomdp.episodes import Episodes
 
-Tested = list[tuple[list[str], Any]]
-"""A seed's test levels and returns in them, (levels, episodes)."""
+Records = list[tuple[list[str], Any]]
+"""A seed's levels and returns in them, (levels, episodes)."""
 
 STEPS = {"bigfish": 3_000_000, "dodgeball": 1_000_000}
 """Of every run, over all members."""
@@ -29,7 +29,7 @@ SHOWN = {"ppo": ("sampled", "greedy"), "leep": ("linked", "greedy")}
 COLOURS = {"ppo": "#2a78d6", "leep": "#c8375b"}
 
 RANDOM_EPISODES = 10
-"""Of uniform random play in each test level, to compare with: one is mostly luck."""
+"""Of uniform random play in each level, to compare with: one is mostly luck."""
 
 SETTING = {"network": "small", "learning_rate": 1e-3}
 """What suits a CPU and few steps; all else is the protocol's. Chosen as docs/results/procgen.md tells."""
@@ -80,35 +80,41 @@ def summarise(root: Path, game: str, made: dict[str, Arm], seeds: int) -> dict[s
     # A policy that sees nothing: whoever does no better has not been shown to have learned from what it sees.
     still = [policies.sampled(constant(action, env.num_actions), "") for action in range(env.num_actions)]
     best = int(np.argmax([play(policy, "train").returns.mean() for policy in still]))
-    untrained = {
-        "random sampled": policies.sampled(policies.uniform(env.num_actions), ""),
-        f"action {best} always": still[best],
+    uniform = policies.sampled(policies.uniform(env.num_actions), "")
+    random = {
+        split: [play(uniform, split, RANDOM_EPISODES, seed) for seed in range(seeds)] for split in parts
     }
-    for name, policy in untrained.items():
-        for split, part in parts.items():
-            played_once = play(policy, split)
+    for split, part in parts.items():
+        for name, episodes in {
+            "random sampled": random[split][0],
+            f"action {best} always": play(still[best], split),
+        }.items():
             found = statistics.summarise(
-                [played_once.returns], [played_once.solved.astype(float)], ids=[list(part.ids)]
+                [episodes.returns], [episodes.solved.astype(float)], ids=[list(part.ids)]
             )
             scores.setdefault(name, {})[split] = found.to_json()
-    random = [
-        (list(parts["test"].ids), play(untrained["random sampled"], "test", RANDOM_EPISODES, seed).returns)
-        for seed in range(seeds)
-    ]
-    tested = {
-        f"{name} {policy}": [(e.ids["test"], e.episodes[policy]["test"].returns) for e in runs]
-        for name, runs in played.items()
+
+    def records(name: str, policy: str, split: str) -> Records:
+        return [(e.ids[split], e.episodes[policy][split].returns) for e in played[name]]
+
+    answers = {
+        f"{name} {policy} against random play, {split}": compare(
+            records(name, policy, split), [(list(parts[split].ids), each.returns) for each in random[split]]
+        )
+        for name in played
         for policy in SHOWN[name]
+        for split in parts
     }
-    answers = {f"{name} against random play": compare(records, random) for name, records in tested.items()}
-    answers["LEEP against PPO, both sampled"] = compare(tested["leep linked"], tested["ppo sampled"])
-    answers["LEEP against PPO, both greedy"] = compare(tested["leep greedy"], tested["ppo greedy"])
+    for kind, of_leep, of_ppo in (("sampled", "linked", "sampled"), ("greedy", "greedy", "greedy")):
+        answers[f"LEEP against PPO, both {kind}, test"] = compare(
+            records("leep", of_leep, "test"), records("ppo", of_ppo, "test")
+        )
     found = {name: curves(root, arm, seeds) for name, arm in made.items()}
     return {"seeds": seeds, "scores": scores, "answers": answers, "curves": found}
 
 
-def compare(first: Tested, second: Tested) -> dict[str, Any]:
-    """Mean test return of the first minus that of the second, paired by seed and level."""
+def compare(first: Records, second: Records) -> dict[str, Any]:
+    """Mean return of the first minus that of the second, paired by seed and level."""
     from epomdp import statistics
 
     (ids_a, a), (ids_b, b) = (zip(*side, strict=True) for side in (first, second))
@@ -154,7 +160,7 @@ def main() -> None:
             print(f"  {name:16} test {test:6.2f} [{low:.2f}, {high:.2f}]  train {train:6.2f}")
         for question, answer in found["answers"].items():
             low, high = answer["interval"]
-            print(f"  {question:32} {answer['mean']:+.2f} [{low:+.2f}, {high:+.2f}]")
+            print(f"  {question:44} {answer['mean']:+.2f} [{low:+.2f}, {high:+.2f}]")
 
 
 if __name__ == "__main__":
