@@ -91,15 +91,18 @@ def check(
 def _cases(env: Any, found: Findings) -> list[_Case]:
     if isinstance(env, GymnasiumEnvironment):
         return [_Case(str(c), env.make(c), env.reset(c)) for c in env.contexts[:_CONTEXTS]]
-    made = env if isinstance(env, gymnasium.Env) else env()
-    if isinstance(made, gymnasium.Env) and made is not env:
-        other = env()
-        if other.unwrapped is made.unwrapped:
-            found.add(
-                "call", "making it", "gives the same object each time; episodes side by side want one each"
-            )
-        else:
-            other.close()
+    if isinstance(env, gymnasium.Env):
+        made = env
+    else:
+        made = env()
+        if isinstance(made, gymnasium.Env):
+            other = env()
+            if other.unwrapped is made.unwrapped:
+                found.add(
+                    "call", "making it", "gives the same object each time; episodes side by side want one each"
+                )
+            else:
+                other.close()
     return [_Case(str(i), made, by_seed(i)) for i in range(_CONTEXTS)]
 
 
