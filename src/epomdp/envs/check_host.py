@@ -99,7 +99,9 @@ def _cases(env: Any, found: Findings) -> list[_Case]:
             other = env()
             if other.unwrapped is made.unwrapped:
                 found.add(
-                    "call", "making it", "gives the same object each time; episodes side by side want one each"
+                    "call",
+                    "making it",
+                    "gives the same object each time; episodes side by side want one each",
                 )
             else:
                 other.close()
